@@ -1,0 +1,325 @@
+"""Every error this package raises, on one page.
+
+    SpiffeError
+    ├─ InvalidIdError (also ValueError)
+    ├─ SvidError
+    │  ├─ X509SvidError
+    │  ├─ JwtSvidError
+    │  │  ├─ ExpiredError
+    │  │  ├─ AudienceError
+    │  │  └─ SignatureError
+    │  └─ WitSvidError
+    ├─ BundleError
+    │  └─ BundleNotFoundError (also KeyError)
+    ├─ WorkloadApiError
+    │  ├─ EndpointError
+    │  ├─ NoIdentityIssuedError
+    │  ├─ AccessDeniedError
+    │  ├─ InvalidRequestError
+    │  ├─ UnimplementedError
+    │  ├─ UnavailableError
+    │  └─ ProtocolError
+    ├─ SourceError
+    │  ├─ SourceClosedError
+    │  ├─ FirstUpdateTimeoutError (also TimeoutError)
+    │  └─ StaleError
+    ├─ PeerError (also ssl.SSLCertVerificationError)
+    │  ├─ PeerUnverifiedError
+    │  └─ PeerNotAllowedError
+    ├─ TlsConfigurationError
+    └─ RegistrationError
+
+`code` is stable and meant for programs, the message is meant for people and says what happened,
+to what, and what to do next. Neither ever holds a secret.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+if TYPE_CHECKING:
+    from spiffe_client.ids import SpiffeId, TrustDomain
+
+__all__ = [
+    "AccessDeniedError",
+    "AudienceError",
+    "BundleError",
+    "BundleNotFoundError",
+    "EndpointError",
+    "ExpiredError",
+    "FirstUpdateTimeoutError",
+    "InvalidIdError",
+    "InvalidRequestError",
+    "JwtSvidError",
+    "NoIdentityIssuedError",
+    "PeerError",
+    "PeerNotAllowedError",
+    "PeerUnverifiedError",
+    "ProtocolError",
+    "RegistrationError",
+    "SignatureError",
+    "SourceClosedError",
+    "SourceError",
+    "SpiffeError",
+    "StaleError",
+    "SvidError",
+    "TlsConfigurationError",
+    "UnavailableError",
+    "UnimplementedError",
+    "WitSvidError",
+    "WorkloadApiError",
+    "X509SvidError",
+    "find",
+]
+
+_E = TypeVar("_E", bound=BaseException)
+
+
+def _rebuild(cls: type[SpiffeError], args: tuple[Any, ...], state: dict[str, Any]) -> SpiffeError:
+    """Make an unpickled error without running its constructor."""
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(state)
+    return error
+
+
+class SpiffeError(Exception):
+    """The root of all errors raised by this package."""
+
+    #: Stable name of the kind of error, for programs.
+    code: ClassVar[str] = "spiffe_error"
+    #: Whether the same call may succeed later without anybody changing anything here.
+    retryable: ClassVar[bool] = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
+
+
+class InvalidIdError(SpiffeError, ValueError):
+    """A string is not a SPIFFE ID or not a trust domain name (SPIFFE-ID §2)."""
+
+    code = "invalid_id"
+
+
+class SvidError(SpiffeError):
+    """An SVID is malformed, breaks a rule of its standard, or does not verify."""
+
+    code = "svid_invalid"
+
+
+class X509SvidError(SvidError):
+    """An X509-SVID is malformed, breaks a rule (X509-SVID §2-5), or does not verify."""
+
+    code = "x509_svid_invalid"
+
+
+class JwtSvidError(SvidError):
+    """A JWT-SVID is malformed or breaks a rule (JWT-SVID §2-4)."""
+
+    code = "jwt_svid_invalid"
+
+
+class ExpiredError(JwtSvidError):
+    """A JWT-SVID is past its `exp` or before its `nbf` (JWT-SVID §3.3)."""
+
+    code = "jwt_svid_expired"
+
+
+class AudienceError(JwtSvidError):
+    """A JWT-SVID is meant for somebody else (JWT-SVID §3.2)."""
+
+    code = "jwt_svid_audience"
+
+
+class SignatureError(JwtSvidError):
+    """No authority of the trust domain signed this JWT-SVID (JWT-SVID §4)."""
+
+    code = "jwt_svid_signature"
+
+
+class WitSvidError(SvidError):
+    """A WIT-SVID is malformed or breaks a rule (WIT-SVID, incubating; experimental here)."""
+
+    code = "wit_svid_invalid"
+
+
+class BundleError(SpiffeError):
+    """A trust bundle cannot be read (SPIFFE Trust Domain and Bundle §4)."""
+
+    code = "bundle_invalid"
+
+
+class BundleNotFoundError(BundleError, KeyError):
+    """There is no bundle for a trust domain, so nothing from it can be trusted."""
+
+    code = "bundle_not_found"
+
+    def __init__(self, trust_domain: TrustDomain) -> None:
+        super().__init__(
+            f"no bundle for trust domain {trust_domain}: nothing from it can be trusted; "
+            f"is the federation with it registered?"
+        )
+        self.trust_domain = trust_domain
+
+    def __str__(self) -> str:  # KeyError would print the repr of the message
+        return str(self.args[0])
+
+
+class WorkloadApiError(SpiffeError):
+    """The Workload API did not give what was asked for (SPIFFE Workload API §4-8)."""
+
+    code = "workload_api"
+
+
+class EndpointError(WorkloadApiError):
+    """The Workload API's address is missing or malformed (SPIFFE Workload Endpoint §4)."""
+
+    code = "endpoint_invalid"
+
+
+class NoIdentityIssuedError(WorkloadApiError):
+    """The Workload API knows no identity for this process (yet): no registration matches it."""
+
+    code = "no_identity_issued"
+    retryable = True
+
+
+class AccessDeniedError(NoIdentityIssuedError):
+    """The Workload API answered PermissionDenied without saying that no identity is issued."""
+
+    code = "access_denied"
+
+
+class InvalidRequestError(WorkloadApiError):
+    """The Workload API calls the request malformed (InvalidArgument); asking again is useless."""
+
+    code = "invalid_request"
+
+
+class UnimplementedError(WorkloadApiError):
+    """The Workload API does not offer this RPC; do not call it again."""
+
+    code = "unimplemented"
+
+
+class UnavailableError(WorkloadApiError):
+    """The Workload API cannot be reached, broke off, or did not answer in time."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class ProtocolError(WorkloadApiError):
+    """What came from the Workload API is not HTTP/2, gRPC, or a well-formed message."""
+
+    code = "protocol_error"
+    retryable = True
+
+
+class SourceError(SpiffeError):
+    """A source cannot serve what it is asked for."""
+
+    code = "source"
+
+
+class SourceClosedError(SourceError):
+    """The source was closed, never opened, or belongs to the process this one was forked from."""
+
+    code = "source_closed"
+
+
+class FirstUpdateTimeoutError(SourceError, TimeoutError):
+    """No first update came within the deadline; `__cause__` is the last thing that went wrong."""
+
+    code = "first_update_timeout"
+    retryable = True
+
+
+class StaleError(SourceError):
+    """What the source holds must not be used any more: expired, or withdrawn by the issuer."""
+
+    code = "stale"
+    retryable = True
+
+
+class PeerError(SpiffeError, ssl.SSLCertVerificationError):
+    """The other end of a TLS connection is not who it must be.
+
+    It is an `ssl.SSLError` so that every TLS stack treats it as a failed handshake.
+    """
+
+    code = "peer"
+
+    def __init__(self, message: str, *, peer: SpiffeId | None = None) -> None:
+        super().__init__(message)
+        self.peer = peer
+        # What ssl.SSLCertVerificationError carries, for code that looks at it.
+        self.reason = "SPIFFE_VERIFY_FAILED"
+        self.library = "SPIFFE"
+        self.verify_code = 1
+        self.verify_message = message
+
+    def __str__(self) -> str:  # an SSLError prints a tuple
+        return str(self.args[0])
+
+
+class PeerUnverifiedError(PeerError):
+    """The peer's certificate does not verify against its own trust domain's bundle."""
+
+    code = "peer_unverified"
+
+
+class PeerNotAllowedError(PeerError):
+    """The peer's identity is proven, and the authorizer does not allow it."""
+
+    code = "peer_not_allowed"
+
+    def __init__(self, peer: SpiffeId, *, rule: str) -> None:
+        super().__init__(f"peer {peer} is not allowed by {rule}", peer=peer)
+        self.rule = rule
+
+
+class TlsConfigurationError(SpiffeError):
+    """A TLS setting that would be ignored or would weaken verification was refused."""
+
+    code = "tls_configuration"
+
+
+class RegistrationError(SpiffeError):
+    """A registration file of the development trust domain cannot be used."""
+
+    code = "registration_invalid"
+
+
+def _related(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        yield from error.exceptions
+    if error.__cause__ is not None:
+        yield error.__cause__
+    # Also what `raise ... from None` hides: httpcore does that, and the reason is only there.
+    if error.__context__ is not None:
+        yield error.__context__
+
+
+def find(error: BaseException | None, kind: type[_E]) -> _E | None:
+    """Find the first error of a kind among an error, its causes, contexts and group members.
+
+    Args:
+        error: What was caught, for example an `httpx.ConnectError`.
+        kind: The type to look for, for example `PeerError`.
+
+    Returns:
+        The nearest match in breadth-first order, or None.
+    """
+    queue: list[BaseException] = [] if error is None else [error]
+    seen: set[int] = set()
+    while queue:
+        current = queue.pop(0)
+        if id(current) in seen:
+            continue
+        if isinstance(current, kind):
+            return current
+        seen.add(id(current))
+        queue.extend(_related(current))
+    return None
