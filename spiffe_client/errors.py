@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 if TYPE_CHECKING:
     from spiffe_client.ids import SpiffeId, TrustDomain
@@ -237,10 +237,18 @@ class FirstUpdateTimeoutError(SourceError, TimeoutError):
 
 
 class StaleError(SourceError):
-    """What the source holds must not be used any more: expired, or withdrawn by the issuer."""
+    """What the source holds must not be used any more.
+
+    Attributes:
+        reason: `expired` (no fresh one came in time) or `withdrawn` (the issuer took it back).
+    """
 
     code = "stale"
     retryable = True
+
+    def __init__(self, message: str, *, reason: Literal["expired", "withdrawn"]) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class PeerError(SpiffeError, ssl.SSLCertVerificationError):
