@@ -21,7 +21,7 @@ class Secret(Generic[_T]):
     __slots__ = ("_value",)
 
     def __init__(self, value: _T) -> None:
-        self._value = value
+        self._value: _T = value
 
     def reveal(self) -> _T:
         """Return the value; the caller answers for where it goes."""

@@ -23,7 +23,7 @@ class Backoff:
     def delay(self, attempt: int) -> float:
         """Return the seconds to wait after the failed attempt number `attempt` (from 1)."""
         # Imported at the first failure only: a healthy start should not pay for it.
-        from tenacity import RetryCallState, wait_random_exponential  # noqa: PLC0415
+        from tenacity import RetryCallState, wait_random_exponential
 
         state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
         state.attempt_number = attempt

@@ -40,7 +40,7 @@ class Service:
         self._scope = anyio.CancelScope()
         self._done = anyio.Event()
         if _in_trio():
-            import trio  # noqa: PLC0415
+            import trio
 
             trio.lowlevel.spawn_system_task(self._run, name=name)
         else:

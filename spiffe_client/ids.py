@@ -117,7 +117,9 @@ class SpiffeId:
 
     def __post_init__(self) -> None:
         if not isinstance(self.trust_domain, TrustDomain) or not isinstance(self.path, str):
-            raise InvalidIdError("not a SPIFFE ID: it is made of a TrustDomain and a path; see SpiffeId.parse")
+            raise InvalidIdError(
+                "a SpiffeId is made of a TrustDomain and a path; for text use SpiffeId.parse"
+            )
         whole = f"{_SCHEME}{self.trust_domain}{self.path}"
         if self.path and not self.path.startswith("/"):
             raise _refuse("SPIFFE ID", whole, "the path must begin with '/'")

@@ -53,7 +53,7 @@ def safe_sink(sink: EventSink | None) -> EventSink:
     def guarded(event: Event) -> None:
         try:
             sink(event)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the border to user code: reporting never breaks what it reports
             _log.exception("the event sink failed on %s", event.name)
 
     return guarded
