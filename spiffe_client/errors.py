@@ -80,6 +80,7 @@ _E = TypeVar("_E", bound=BaseException)
 def _rebuild(cls: type[SpiffeError], args: tuple[Any, ...], state: dict[str, Any]) -> SpiffeError:
     """Make an unpickled error without running its constructor."""
     error = cls.__new__(cls, *args)
+    error.args = args  # OSError.__new__ leaves that to the constructor
     error.__dict__.update(state)
     return error
 
@@ -185,10 +186,11 @@ class NoIdentityIssuedError(WorkloadApiError):
     retryable = True
 
 
-class AccessDeniedError(NoIdentityIssuedError):
+class AccessDeniedError(WorkloadApiError):
     """The Workload API answered PermissionDenied without saying that no identity is issued."""
 
     code = "access_denied"
+    retryable = True
 
 
 class InvalidRequestError(WorkloadApiError):
