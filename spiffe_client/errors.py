@@ -18,6 +18,7 @@
     │  ├─ InvalidRequestError
     │  ├─ UnimplementedError
     │  ├─ UnavailableError
+    │  ├─ UnexpectedStatusError
     │  └─ ProtocolError
     ├─ SourceError
     │  ├─ SourceClosedError
@@ -37,7 +38,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from spiffe_client.ids import SpiffeId, TrustDomain
@@ -66,7 +67,9 @@ __all__ = [
     "StaleError",
     "SvidError",
     "TlsConfigurationError",
+    "UnavailableCause",
     "UnavailableError",
+    "UnexpectedStatusError",
     "UnimplementedError",
     "WitSvidError",
     "WorkloadApiError",
@@ -75,6 +78,11 @@ __all__ = [
 ]
 
 _E = TypeVar("_E", bound=BaseException)
+
+#: Why the Workload API is unavailable; see `UnavailableError`.
+UnavailableCause: TypeAlias = Literal[
+    "missing", "forbidden", "not_a_socket", "refused", "unreachable", "timed_out", "broken_off", "answered"
+]
 
 
 def _rebuild(cls: type[SpiffeError], args: tuple[Any, ...], state: dict[str, Any]) -> SpiffeError:
@@ -206,10 +214,35 @@ class UnimplementedError(WorkloadApiError):
 
 
 class UnavailableError(WorkloadApiError):
-    """The Workload API cannot be reached, broke off, or did not answer in time."""
+    """The Workload API cannot be reached, broke off, or did not answer in time.
+
+    Attributes:
+        cause_kind: Which of these, for programs: the socket is `missing`, its path `forbidden`,
+            or is `not_a_socket`; nobody listens (`refused`); no route (`unreachable`); too slow
+            (`timed_out`); the connection ended early (`broken_off`); it says so itself (`answered`).
+    """
 
     code = "unavailable"
     retryable = True
+
+    def __init__(self, message: str, *, cause_kind: UnavailableCause = "broken_off") -> None:
+        super().__init__(message)
+        self.cause_kind: UnavailableCause = cause_kind
+
+
+class UnexpectedStatusError(WorkloadApiError):
+    """The Workload API answered with a status the standard gives no meaning to.
+
+    Attributes:
+        status: Its name in gRPC, for example `INTERNAL`, or its number where it has none.
+    """
+
+    code = "unexpected_status"
+    retryable = True
+
+    def __init__(self, message: str, *, status: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ProtocolError(WorkloadApiError):
