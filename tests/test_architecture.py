@@ -1,0 +1,171 @@
+"""The house keeps its shape: layers, sizes, names, one place for the clock."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import spiffe_client
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "spiffe_client"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# Imports point down only; rooms of one level do not know each other (docs/decisions.md, design §2).
+LEVELS = [
+    {"ids", "errors", "_clock", "_latest", "_retry", "_redact", "_service", "_portal"},
+    {"bundle", "authorize", "_grpc"},
+    {"svid", "audit"},
+    {"workload_api"},
+    {"sources", "tls"},
+    {"http"},
+    {"agents"},
+    {"_workload"},
+    {"dev", "sync"},
+    {"cli"},
+]
+LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+# The ground level is ordered too: who may know whom there.
+GROUND = {
+    "ids": {"errors"},
+    "errors": {"ids"},  # for annotations only, see the test
+    "_portal": {"errors"},
+}
+
+#: A module is one idea; a function is one thought.
+MODULE_LINES, FUNCTION_LINES = 300, 40
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(path: Path) -> set[str]:
+    """Rooms of ours that a module imports at run time, also inside functions."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module or ""]
+            if node.module == "spiffe_client":
+                names = [f"spiffe_client.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {n.split(".")[1] for n in names if n.startswith("spiffe_client.")}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_down(path: Path) -> None:
+    """Who decides who somebody is knows nothing of who calls it."""
+    room = room_of(path)
+    if room == "__init__":  # the shop window knows every room, lazily
+        return
+    assert room in LEVEL, f"the room {room!r} has no level"
+    for other in imports(path) - {room}:
+        if LEVEL[room] == 0:
+            assert other in GROUND.get(room, set()), f"{room} imports {other}"
+        else:
+            assert LEVEL.get(other, 99) < LEVEL[room], f"{room} imports {other}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_relative_imports_are_not_used(path: Path) -> None:
+    """A reader and this test see where a name comes from."""
+    relative = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom) and n.level]
+    assert [] == relative
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_small_rooms(path: Path) -> None:
+    """A module of at most 300 lines, a function of at most 40."""
+    text = path.read_text()
+    assert MODULE_LINES >= len(text.splitlines())
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            doc = ast.get_docstring(node, clean=False)
+            lines -= len(doc.splitlines()) if doc else 0
+            assert lines <= FUNCTION_LINES, f"{node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_names_of_the_field(path: Path) -> None:
+    """No managers, helpers or utils; nothing that returns a bool where it must raise."""
+    text = path.read_text()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            assert not re.search(r"manager|helper|utils|common", node.name, re.IGNORECASE), node.name
+            if node.name.startswith("verify_") and isinstance(node, ast.FunctionDef) and node.returns:
+                assert "bool" != ast.unparse(node.returns)
+    assert not re.search(r"verify\s*=\s*False|CERT_NONE", text)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_one_clock(path: Path) -> None:
+    """Only _clock.py reads the time; everything else is told."""
+    if path.name == "_clock.py":
+        return
+    called = {
+        ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+    }
+    assert not called & {"time.time", "time.monotonic", "datetime.now", "datetime.utcnow", "time.perf_counter"}
+
+
+def public_modules() -> list[str]:
+    walk = pkgutil.walk_packages(spiffe_client.__path__, "spiffe_client.")
+    return sorted(m.name for m in walk if not m.name.endswith("__main__"))
+
+
+@pytest.mark.parametrize("name", ["spiffe_client", *public_modules()])
+def test_all_is_sorted_and_true(name: str) -> None:
+    """Each module says what it offers, and has it."""
+    module = importlib.import_module(name)
+    assert sorted(module.__all__) == list(module.__all__)
+    for public in module.__all__:
+        assert hasattr(module, public), public
+
+
+def test_every_public_thing_is_documented() -> None:
+    """What it is, in one sentence at least."""
+    missing = [
+        n for n in spiffe_client.__all__ if n != "__version__" and not (getattr(spiffe_client, n).__doc__ or "").strip()
+    ]
+    assert [] == missing
+
+
+def test_only_the_named_base_dependencies() -> None:
+    """httpx, cryptography, pyjwt, tenacity, anyio, h2, msgspec and no other."""
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.split(r"[<>=\[ ]", d)[0] for d in project["dependencies"]}
+    assert {"httpx", "cryptography", "pyjwt", "tenacity", "anyio", "h2", "msgspec"} == names
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    """`import spiffe_client` costs next to nothing; rooms load when they are used."""
+    import sys
+
+    code = "import sys, spiffe_client; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"anyio", "cryptography", "h2", "httpx", "jwt", "ssl", "asyncio", "tenacity"} & set(loaded)
