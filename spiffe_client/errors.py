@@ -23,11 +23,12 @@
     ├─ SourceError
     │  ├─ SourceClosedError
     │  ├─ FirstUpdateTimeoutError (also TimeoutError)
-    │  └─ StaleError
+    │  ├─ StaleError
+    │  └─ IdentityUnavailableError (also ssl.SSLError)
     ├─ PeerError (also ssl.SSLCertVerificationError)
     │  ├─ PeerUnverifiedError
     │  └─ PeerNotAllowedError
-    ├─ TlsConfigurationError
+    ├─ TlsConfigurationError (also ssl.SSLError)
     └─ RegistrationError
 
 `code` is stable and meant for programs, the message is meant for people and says what happened,
@@ -51,6 +52,7 @@ __all__ = [
     "EndpointError",
     "ExpiredError",
     "FirstUpdateTimeoutError",
+    "IdentityUnavailableError",
     "InvalidIdError",
     "InvalidRequestError",
     "JwtSvidError",
@@ -286,17 +288,36 @@ class StaleError(SourceError):
         self.reason = reason
 
 
+class IdentityUnavailableError(SourceError, ssl.SSLError):
+    """This end has no identity it may use, so no TLS connection can be made or kept.
+
+    It is an `ssl.SSLError` so that every TLS stack treats it as a failed handshake; `__cause__`
+    says why, for example a `StaleError`.
+    """
+
+    code = "identity_unavailable"
+    retryable = True
+
+    def __str__(self) -> str:  # an SSLError prints a tuple
+        return str(self.args[0])
+
+
 class PeerError(SpiffeError, ssl.SSLCertVerificationError):
     """The other end of a TLS connection is not who it must be.
 
     It is an `ssl.SSLError` so that every TLS stack treats it as a failed handshake.
+
+    Attributes:
+        peer: Whom the peer's certificate names, where it got that far.
+        why: What was wrong, for programs, such as `not_allowed`; see `spiffe_client.tls.Why`.
     """
 
     code = "peer"
 
-    def __init__(self, message: str, *, peer: SpiffeId | None = None) -> None:
+    def __init__(self, message: str, *, peer: SpiffeId | None = None, why: str = "unverified") -> None:
         super().__init__(message)
         self.peer = peer
+        self.why = why
         # What ssl.SSLCertVerificationError carries, for code that looks at it.
         self.reason = "SPIFFE_VERIFY_FAILED"
         self.library = "SPIFFE"
@@ -319,14 +340,20 @@ class PeerNotAllowedError(PeerError):
     code = "peer_not_allowed"
 
     def __init__(self, peer: SpiffeId, *, rule: str) -> None:
-        super().__init__(f"peer {peer} is not allowed by {rule}", peer=peer)
+        super().__init__(f"peer {peer} is not allowed by {rule}", peer=peer, why="not_allowed")
         self.rule = rule
 
 
-class TlsConfigurationError(SpiffeError):
-    """A TLS setting that would be ignored or would weaken verification was refused."""
+class TlsConfigurationError(SpiffeError, ssl.SSLError):
+    """A TLS setting that would be ignored or would weaken verification was refused.
+
+    It is an `ssl.SSLError` because some settings only show when a connection is made.
+    """
 
     code = "tls_configuration"
+
+    def __str__(self) -> str:  # an SSLError prints a tuple
+        return str(self.args[0])
 
 
 class RegistrationError(SpiffeError):
@@ -345,18 +372,20 @@ def _related(error: BaseException) -> Iterator[BaseException]:
         yield error.__context__
 
 
-def find(error: BaseException | None, kind: type[_E]) -> _E | None:
+def find(error: BaseException | None, kind: type[_E], *, handled: BaseException | None = None) -> _E | None:
     """Find the first error of a kind among an error, its causes, contexts and group members.
 
     Args:
         error: What was caught, for example an `httpx.ConnectError`.
         kind: The type to look for, for example `PeerError`.
+        handled: What was being handled when the failed operation began, such as the failure of an
+            attempt before it: Python links it as a context, and it is not looked into.
 
     Returns:
         The nearest match in breadth-first order, or None.
     """
     queue: list[BaseException] = [] if error is None else [error]
-    seen: set[int] = set()
+    seen = {id(handled)}
     while queue:
         current = queue.pop(0)
         if id(current) in seen:
