@@ -1,0 +1,26 @@
+"""gRPC over HTTP/2 on any anyio byte stream: the client, and the server for development.
+
+One connection carries one call on the client side, so nothing runs in the background, and giving
+up is closing. Protocol and I/O are apart: `_frames`, `_gate`, `_status` and `_exchange` see bytes,
+`_client` and `_server` move them.
+"""
+
+from __future__ import annotations
+
+from spiffe_client._grpc._call import Call, Handler
+from spiffe_client._grpc._client import Connector, server_stream, unary
+from spiffe_client._grpc._limits import Limits
+from spiffe_client._grpc._server import Server
+from spiffe_client._grpc._status import Status, StatusError
+
+__all__ = [
+    "Call",
+    "Connector",
+    "Handler",
+    "Limits",
+    "Server",
+    "Status",
+    "StatusError",
+    "server_stream",
+    "unary",
+]
