@@ -1,9 +1,29 @@
 """A development trust domain in one process: authority, Workload API, registrations, federation.
 
+    async with DevTrustDomain("dev.example") as dev:
+        dev.register("spiffe://dev.example/orders", any_caller=True)
+        async with Workload(dev.endpoint) as me:
+            ...
+
 For tests, demos and work at a desk. Nothing here belongs into production: keys live in the process
-that uses them and whoever may open the socket is whom the registrations say.
+that uses them, and whoever may open the socket is whom the registrations say.
 """
 
-from spiffe_client.dev._authority import CertificateAuthority
+from __future__ import annotations
 
-__all__ = ["CertificateAuthority"]
+from spiffe_client.dev._authority import CertificateAuthority
+from spiffe_client.dev._domain import DevTrustDomain
+from spiffe_client.dev._issuer import Issuer
+from spiffe_client.dev._registration import Registration, Selectors
+from spiffe_client.dev._registrations import Registrations
+from spiffe_client.dev._server import WorkloadApiServer
+
+__all__ = [
+    "CertificateAuthority",
+    "DevTrustDomain",
+    "Issuer",
+    "Registration",
+    "Registrations",
+    "Selectors",
+    "WorkloadApiServer",
+]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+from cryptography import x509
+
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
-from spiffe_client.bundle import JwtAuthority, JwtBundle, SpiffeBundle, X509Bundle
+from spiffe_client.bundle import JwtAuthority, JwtBundle, SpiffeBundle, WitBundle, X509Bundle
 from spiffe_client.dev._certificates import X509Authority, issue_leaf, make_authority, new_key
-from spiffe_client.dev._jws import JwsAuthority
+from spiffe_client.dev._jws import ALGORITHM, JwsAuthority, private_jwk
 from spiffe_client.dev._keyring import Keyring
 from spiffe_client.errors import InvalidIdError
 from spiffe_client.ids import SpiffeId, TrustDomain
@@ -53,6 +56,13 @@ class CertificateAuthority:
 
         self._x509 = Keyring(make)
         self._jwt = Keyring(JwsAuthority)
+        self._wit = JwsAuthority()
+        self._subscribers: list[Callable[[], None]] = []
+
+    @property
+    def issuer(self) -> x509.Certificate:
+        """The CA certificate that X509-SVIDs are signed by now."""
+        return self._x509.active.issuer
 
     @property
     def x509_bundle(self) -> X509Bundle:
@@ -62,10 +72,12 @@ class CertificateAuthority:
     @property
     def jwt_bundle(self) -> JwtBundle:
         """The keys that verify JWT-SVIDs of this trust domain now."""
-        return JwtBundle(
-            self.trust_domain,
-            tuple(JwtAuthority(a.key_id, a.key.public_key(), "ES256") for a in self._jwt.published),
-        )
+        return JwtBundle(self.trust_domain, tuple(a.public for a in self._jwt.published))
+
+    @property
+    def wit_bundle(self) -> WitBundle:
+        """The keys that verify WIT-SVIDs of this trust domain now. Experimental."""
+        return WitBundle(self.trust_domain, (self._wit.public,))
 
     @property
     def spiffe_bundle(self) -> SpiffeBundle:
@@ -132,31 +144,69 @@ class CertificateAuthority:
         }
         return self._jwt.active.sign(claims, typ="JWT")
 
+    def issue_wit_svid(self, spiffe_id: SpiffeId | str, *, ttl: float = 300.0) -> tuple[str, str]:
+        """Issue a WIT-SVID with a new key (WIT-SVID §2-4, incubating). Experimental.
+
+        Args:
+            spiffe_id: A workload of this trust domain: the `sub`.
+            ttl: Seconds until `exp`; tokens count whole seconds.
+
+        Returns:
+            The token, and its private key as a JWK: both secrets.
+
+        Raises:
+            InvalidIdError: It is no workload's ID, or not of this trust domain.
+        """
+        key = new_key()
+        now = self._clock.now().timestamp()
+        claims = {
+            "sub": str(self._own(spiffe_id)),
+            "iat": int(now),
+            "exp": math.ceil(now + ttl),
+            "jti": secrets.token_hex(16),
+            "cnf": {"jwk": JwtAuthority(None, key.public_key(), ALGORITHM).to_jwk()},
+        }
+        return self._wit.sign(claims, typ="wit+jwt"), private_jwk(key)
+
     def prepare_x509_authority(self) -> None:
         """Publish the next root in the bundle; SVIDs are still signed below the current one."""
         self._x509.prepare()
-        self._sequence += 1
+        self._published()
 
     def rotate_x509_authority(self) -> None:
         """Sign new SVIDs below a new root (the prepared one if any); the old one stays trusted."""
         self._x509.activate()
-        self._sequence += 1
+        self._published()
 
     def prepare_jwt_authority(self) -> None:
         """Publish the next JWT key in the bundle; JWT-SVIDs are still signed with the current one."""
         self._jwt.prepare()
-        self._sequence += 1
+        self._published()
 
     def rotate_jwt_authority(self) -> None:
         """Sign new JWT-SVIDs with a new key (the prepared one if any); the old one stays trusted."""
         self._jwt.activate()
-        self._sequence += 1
+        self._published()
 
     def retire_old_authorities(self) -> None:
         """Trust nothing any more that former authorities signed."""
         self._x509.retire_old()
         self._jwt.retire_old()
+        self._published()
+
+    def subscribe(self, notify: Callable[[], None]) -> Callable[[], None]:
+        """Have `notify` called after every change of what is published.
+
+        Returns:
+            What ends the subscription when called.
+        """
+        self._subscribers.append(notify)
+        return lambda: self._subscribers.remove(notify)
+
+    def _published(self) -> None:
         self._sequence += 1
+        for notify in tuple(self._subscribers):
+            notify()
 
     def _own(self, value: SpiffeId | str) -> SpiffeId:
         spiffe_id = SpiffeId.parse(value)

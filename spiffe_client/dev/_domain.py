@@ -1,0 +1,288 @@
+"""A whole trust domain in one process."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from spiffe_client._clock import SYSTEM_CLOCK, Clock
+from spiffe_client.dev._authority import CertificateAuthority
+from spiffe_client.dev._issuer import Issuer
+from spiffe_client.dev._registration import Registration, Selectors
+from spiffe_client.dev._registrations import Registrations
+from spiffe_client.dev._server import WorkloadApiServer
+from spiffe_client.errors import EndpointError
+from spiffe_client.ids import SpiffeId, TrustDomain
+
+__all__ = ["DevTrustDomain"]
+
+_OWN_ENDPOINT = Selectors(own_endpoint=True)
+
+
+class DevTrustDomain:
+    """A trust domain for development: authority, registrations, and a real Workload API socket.
+
+    An async context manager, on asyncio and trio. SVIDs live briefly and are issued anew, and
+    pushed, at half of their life. Everything but opening and closing sockets is synchronous and
+    takes effect at once: open streams are told.
+
+    Args:
+        name: The trust domain's name.
+        socket: Path of the Workload API socket; by default one in a private temporary directory.
+        socket_mode: Who may connect at all: the permissions of the socket files.
+        registrations: Who gets which identity, at first.
+        svid_ttl: Seconds an X509-SVID lasts where its registration does not say.
+        jwt_ttl: Seconds a JWT-SVID lasts.
+        intermediate: Whether an intermediate signs SVIDs, as in production, or the root.
+        clock: What says now, and waits.
+
+    Raises:
+        InvalidIdError: `name` is no trust domain.
+        RegistrationError: A registration is of another trust domain.
+    """
+
+    def __init__(
+        self,
+        name: TrustDomain | str,
+        *,
+        socket: Path | str | None = None,
+        socket_mode: int = 0o600,
+        registrations: Registrations = Registrations(),  # noqa: B008 - immutable
+        svid_ttl: float = 60.0,
+        jwt_ttl: float = 60.0,
+        intermediate: bool = True,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        #: Issues, rotates; changes made here directly are pushed too.
+        self.ca = CertificateAuthority(name, intermediate=intermediate, clock=clock)
+        self._issuer = Issuer(self.ca, registrations, svid_ttl=svid_ttl, jwt_ttl=jwt_ttl, clock=clock)
+        self._socket = None if socket is None else Path(socket).absolute()
+        self._socket_mode = socket_mode
+        self._clock = clock
+        self._directory: Path | None = None
+        self._main: WorkloadApiServer | None = None
+        self._own: dict[SpiffeId, WorkloadApiServer] = {}
+        self._serving = False
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        if self._closed or self._directory is not None:
+            raise EndpointError(f"the development trust domain {self.trust_domain} was opened before")
+        self._directory = Path(tempfile.mkdtemp(prefix="spiffe-dev-"))  # mode 0700
+        self._main = WorkloadApiServer(
+            self._issuer, self._socket or self._directory / "api.sock", mode=self._socket_mode
+        )
+        try:
+            await self.resume()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        self._closed = True
+        self._issuer.close()
+        await self.stop_serving()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    @property
+    def trust_domain(self) -> TrustDomain:
+        """Its name."""
+        return self.ca.trust_domain
+
+    @property
+    def endpoint(self) -> str:
+        """The Workload API's address, as `SPIFFE_ENDPOINT_SOCKET` takes it.
+
+        Raises:
+            EndpointError: It was not opened yet, or is closed.
+        """
+        return self._opened().endpoint
+
+    @property
+    def registrations(self) -> Registrations:
+        """Who gets which identity now."""
+        return self._issuer.registrations
+
+    def register(
+        self,
+        spiffe_id: SpiffeId | str,
+        *,
+        any_caller: bool = False,
+        uid: int | None = None,
+        gid: int | None = None,
+        pid: int | None = None,
+        path: str | None = None,
+        ttl: float | None = None,
+        hint: str = "",
+        dns_names: Iterable[str] = (),
+        federates_with: Iterable[TrustDomain | str] | None = None,
+    ) -> Registration:
+        """Give an identity to callers of the shared socket; see `Selectors` and `Registration`.
+
+        Returns:
+            The registration as it stands.
+
+        Raises:
+            InvalidIdError: A SPIFFE ID or trust domain is malformed.
+            RegistrationError: Nothing is selected, the same is registered already, the ID is of
+                another trust domain, or something else is wrong with it.
+        """
+        selectors = Selectors(any_caller=any_caller, uid=uid, gid=gid, pid=pid, path=path)
+        return self._add(
+            spiffe_id, selectors, ttl=ttl, hint=hint, dns_names=dns_names, federates_with=federates_with
+        )
+
+    def deregister(self, spiffe_id: SpiffeId | str) -> None:
+        """Withdraw an identity: from now on nobody gets it.
+
+        Raises:
+            RegistrationError: It is not registered.
+        """
+        self._issuer.registrations = self.registrations.without(SpiffeId.parse(spiffe_id))
+
+    def rotate(self) -> None:
+        """Issue every SVID anew and push it, now."""
+        self._issuer.rotate()
+
+    async def rotate_authority(self, *, settle: float = 0.5) -> None:
+        """Let a new root and a new JWT key sign; what the old ones signed stays good.
+
+        The new ones are published first, so that every peer knows them before it meets what they
+        signed.
+
+        Args:
+            settle: Seconds from publishing to signing.
+        """
+        self.ca.prepare_x509_authority()
+        self.ca.prepare_jwt_authority()
+        await self._clock.sleep(settle)
+        self.ca.rotate_jwt_authority()
+        self.ca.rotate_x509_authority()
+
+    def retire_old_authorities(self) -> None:
+        """Publish only the authorities that sign; what former ones signed is good no more."""
+        self.ca.retire_old_authorities()
+
+    def federate_with(self, other: DevTrustDomain | CertificateAuthority) -> None:
+        """Follow another trust domain's bundle, so that workloads here can verify its workloads.
+
+        One-sided, as in the standard: the other one must federate with this one for the reverse.
+
+        Raises:
+            BundleError: It is this trust domain itself, or there is a federation with it already.
+        """
+        self._issuer.federation.add(other.ca if isinstance(other, DevTrustDomain) else other)
+
+    def unfederate(self, other: DevTrustDomain | TrustDomain | str) -> None:
+        """Cease to trust another trust domain.
+
+        Raises:
+            BundleNotFoundError: There is no federation with it.
+        """
+        name = other.trust_domain if isinstance(other, DevTrustDomain) else TrustDomain.parse(other)
+        self._issuer.federation.remove(name)
+
+    async def endpoint_for(
+        self,
+        spiffe_id: SpiffeId | str,
+        *,
+        ttl: float | None = None,
+        hint: str = "",
+        dns_names: Iterable[str] = (),
+        federates_with: Iterable[TrustDomain | str] | None = None,
+    ) -> str:
+        """Open one more socket that serves one identity only, to whoever connects to it.
+
+        So several identities can live in one process, or under one user. An identity that is not
+        registered is registered, with the options given, for this endpoint alone.
+
+        Returns:
+            Its address; the same one when asked again.
+
+        Raises:
+            EndpointError: The trust domain is not open.
+            InvalidIdError: A SPIFFE ID or trust domain is malformed.
+            RegistrationError: As for `register`.
+        """
+        self._opened()
+        assert self._directory is not None
+        spiffe_id = SpiffeId.parse(spiffe_id)
+        if not self.registrations.of(spiffe_id):
+            self._add(
+                spiffe_id,
+                _OWN_ENDPOINT,
+                ttl=ttl,
+                hint=hint,
+                dns_names=dns_names,
+                federates_with=federates_with,
+            )
+        if spiffe_id not in self._own:
+            self._own[spiffe_id] = WorkloadApiServer(
+                self._issuer,
+                self._directory / f"{len(self._own)}.sock",
+                entitled=lambda _caller: self.registrations.of(spiffe_id),
+            )
+        if self._serving:
+            await self._own[spiffe_id].start()
+        return self._own[spiffe_id].endpoint
+
+    async def stop_serving(self) -> None:
+        """Cut all connections and take the sockets away, as when an agent goes down."""
+        self._serving = False
+        for server in self._servers():
+            await server.stop()
+
+    async def resume(self) -> None:
+        """Serve again where it was served before.
+
+        Raises:
+            EndpointError: The trust domain is not open, or something else is at a path.
+        """
+        self._opened()
+        self._serving = True
+        for server in self._servers():
+            await server.start()
+
+    def _servers(self) -> tuple[WorkloadApiServer, ...]:
+        return () if self._main is None else (self._main, *self._own.values())
+
+    def _opened(self) -> WorkloadApiServer:
+        if self._main is None or self._closed:
+            raise EndpointError(
+                f"the development trust domain {self.trust_domain} is not open; use it as: async with …"
+            )
+        return self._main
+
+    def _add(
+        self,
+        spiffe_id: SpiffeId | str,
+        selectors: Selectors,
+        *,
+        ttl: float | None,
+        hint: str,
+        dns_names: Iterable[str],
+        federates_with: Iterable[TrustDomain | str] | None,
+    ) -> Registration:
+        entry = Registration(
+            SpiffeId.parse(spiffe_id),
+            selectors,
+            ttl=ttl,
+            hint=hint,
+            dns_names=tuple(dns_names),
+            federates_with=None
+            if federates_with is None
+            else frozenset(map(TrustDomain.parse, federates_with)),
+        )
+        self._issuer.registrations = self.registrations.add(entry)
+        return entry
