@@ -1,7 +1,7 @@
 """A development trust domain in one process: authority, Workload API, registrations, federation.
 
     async with DevTrustDomain("dev.example") as dev:
-        dev.register("spiffe://dev.example/orders", any_caller=True)
+        dev.register("spiffe://dev.example/orders", any=True)
         async with Workload(dev.endpoint) as me:
             ...
 

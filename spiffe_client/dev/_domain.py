@@ -27,8 +27,8 @@ class DevTrustDomain:
     """A trust domain for development: authority, registrations, and a real Workload API socket.
 
     An async context manager, on asyncio and trio. SVIDs live briefly and are issued anew, and
-    pushed, at half of their life. Everything but opening and closing sockets is synchronous and
-    takes effect at once: open streams are told.
+    pushed, at half of their life. Every change takes effect at once, and open streams are told;
+    what can be awaited returns when they were.
 
     Args:
         name: The trust domain's name.
@@ -118,7 +118,7 @@ class DevTrustDomain:
         self,
         spiffe_id: SpiffeId | str,
         *,
-        any_caller: bool = False,
+        any: bool = False,  # noqa: A002 - as in the file
         uid: int | None = None,
         gid: int | None = None,
         pid: int | None = None,
@@ -128,7 +128,9 @@ class DevTrustDomain:
         dns_names: Iterable[str] = (),
         federates_with: Iterable[TrustDomain | str] | None = None,
     ) -> Registration:
-        """Give an identity to callers of the shared socket; see `Selectors` and `Registration`.
+        """Give an identity to callers of the shared socket: any of them, or those that match.
+
+        See `Selectors` and `Registration`.
 
         Returns:
             The registration as it stands.
@@ -138,7 +140,7 @@ class DevTrustDomain:
             RegistrationError: Nothing is selected, the same is registered already, the ID is of
                 another trust domain, or something else is wrong with it.
         """
-        selectors = Selectors(any_caller=any_caller, uid=uid, gid=gid, pid=pid, path=path)
+        selectors = Selectors(any_caller=any, uid=uid, gid=gid, pid=pid, path=path)
         return self._add(
             spiffe_id, selectors, ttl=ttl, hint=hint, dns_names=dns_names, federates_with=federates_with
         )
@@ -151,28 +153,32 @@ class DevTrustDomain:
         """
         self._issuer.registrations = self.registrations.without(SpiffeId.parse(spiffe_id))
 
-    def rotate(self) -> None:
+    async def rotate(self) -> None:
         """Issue every SVID anew and push it, now."""
         self._issuer.rotate()
+        await self._issuer.wait_told()
 
-    async def rotate_authority(self, *, settle: float = 0.5) -> None:
+    async def rotate_authority(self, *, settle: float = 0.1) -> None:
         """Let a new root and a new JWT key sign; what the old ones signed stays good.
 
         The new ones are published first, so that every peer knows them before it meets what they
         signed.
 
         Args:
-            settle: Seconds from publishing to signing.
+            settle: Seconds that peers have to take the new ones in before they sign.
         """
         self.ca.prepare_x509_authority()
         self.ca.prepare_jwt_authority()
+        await self._issuer.wait_told()
         await self._clock.sleep(settle)
         self.ca.rotate_jwt_authority()
         self.ca.rotate_x509_authority()
+        await self._issuer.wait_told()
 
-    def retire_old_authorities(self) -> None:
+    async def retire_old_authorities(self) -> None:
         """Publish only the authorities that sign; what former ones signed is good no more."""
         self.ca.retire_old_authorities()
+        await self._issuer.wait_told()
 
     def federate_with(self, other: DevTrustDomain | CertificateAuthority) -> None:
         """Follow another trust domain's bundle, so that workloads here can verify its workloads.

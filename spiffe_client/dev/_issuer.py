@@ -17,6 +17,7 @@ from spiffe_client.dev._caller import Caller
 from spiffe_client.dev._federation import Federation
 from spiffe_client.dev._registration import Registration
 from spiffe_client.dev._registrations import Registrations
+from spiffe_client.dev._streams import Streams
 from spiffe_client.svid import X509Svid
 
 __all__ = ["Issuer"]
@@ -61,6 +62,8 @@ class Issuer:
         self.clock = clock
         #: Its version counts the changes that may concern an open stream.
         self.changes: Latest[None] = Latest(None)
+        #: The streams that tell clients of them.
+        self.streams = Streams()
         self.federation = Federation(ca.trust_domain, self._changed)
         self._registrations = registrations.require(ca.trust_domain)
         self._svid_ttl = svid_ttl
@@ -122,6 +125,10 @@ class Issuer:
             for bundle in self.federation.bundles
             if any(names is None or bundle.trust_domain in names for names in named)
         )
+
+    async def wait_told(self) -> None:
+        """Wait until every client with an open stream has been told of all changes so far."""
+        await self.streams.wait_told(self.changes.version)
 
     async def wait_news(self, seen: int, entries: Iterable[Registration]) -> bool:
         """Wait until something changed or an SVID of these registrations is to be renewed.

@@ -87,15 +87,17 @@ class WorkloadApi:
     ) -> AsyncIterator[bytes]:
         """Send the answer whenever it is another one than before (§4.3), until nobody is left."""
         sent: bytes | None = None
-        while True:
-            seen = self._issuer.changes.version
-            entries = self._entries(call)
-            message = answer(entries).encode()
-            if message != sent:
-                yield message
-                sent = message
-            if not await self._issuer.wait_news(seen, entries):
-                return
+        with self._issuer.streams.open() as told:
+            while True:
+                seen = self._issuer.changes.version
+                entries = self._entries(call)
+                message = answer(entries).encode()
+                if message != sent:
+                    yield message
+                    sent = message
+                told(seen)
+                if not await self._issuer.wait_news(seen, entries):
+                    return
 
     def _x509_svids(self, entries: _Entries) -> X509SvidResponse:
         own = self._issuer.ca.x509_bundle.to_der()
