@@ -2,4 +2,13 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from spiffe_client.workload_api._context import RotatingX509Source, X509Context, X509ContextSource
+from spiffe_client.workload_api._endpoint import ENDPOINT_VARIABLE, Endpoint
+
+__all__ = [
+    "ENDPOINT_VARIABLE",
+    "Endpoint",
+    "RotatingX509Source",
+    "X509Context",
+    "X509ContextSource",
+]

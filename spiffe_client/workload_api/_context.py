@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from spiffe_client.bundle import BundleSet, X509Bundle
 from spiffe_client.svid import X509Svid
 
-__all__ = ["X509Context", "X509ContextSource"]
+__all__ = ["RotatingX509Source", "X509Context", "X509ContextSource"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,11 +23,14 @@ class X509Context:
         svids: At least one, in the order of the Workload API; the first is the default identity.
         bundles: Of the own trust domains and of all federated ones.
         svid: The identity in use: the default one unless a picker chose another.
+        crls: DER certificate revocation lists as the Workload API sent them; nothing here reads
+            them, SPIFFE revokes by short lifetimes.
     """
 
     svids: tuple[X509Svid, ...]
     bundles: BundleSet[X509Bundle]
     svid: X509Svid
+    crls: tuple[bytes, ...] = ()
 
     @property
     def x509_context(self) -> X509Context:
@@ -48,5 +52,35 @@ class X509ContextSource(Protocol):
 
         Raises:
             SourceError: There is none that may be used: expired, withdrawn, closed.
+        """
+        ...
+
+
+if TYPE_CHECKING:
+    _Source = X509ContextSource
+else:
+    # Python 3.11's isinstance() reads every property of a protocol, and `x509_context` raises
+    # where there is nothing to serve: at run time the methods alone tell a rotating source.
+    class _Source(Protocol):
+        pass
+
+
+@runtime_checkable
+class RotatingX509Source(_Source, Protocol):
+    """A source that replaces its context and says so; `isinstance` tells it from a static one."""
+
+    def before_publish(self, prepare: Callable[[X509Context], None]) -> None:
+        """Have each new context shown to `prepare` in a worker thread before anybody else sees it.
+
+        Args:
+            prepare: Held weakly. One that raises refuses the update.
+        """
+        ...
+
+    def after_publish(self, notify: Callable[[], None]) -> None:
+        """Have `notify` called on the event loop after each publication and each withdrawal.
+
+        Args:
+            notify: Held weakly; neither blocks nor raises.
         """
         ...
