@@ -2,6 +2,7 @@
 
     SpiffeError
     ├─ InvalidIdError (also ValueError)
+    ├─ InvalidAudienceError (also ValueError)
     ├─ SvidError
     │  ├─ X509SvidError
     │  ├─ JwtSvidError
@@ -53,6 +54,7 @@ __all__ = [
     "ExpiredError",
     "FirstUpdateTimeoutError",
     "IdentityUnavailableError",
+    "InvalidAudienceError",
     "InvalidIdError",
     "InvalidRequestError",
     "JwtSvidError",
@@ -111,6 +113,12 @@ class InvalidIdError(SpiffeError, ValueError):
     """A string is not a SPIFFE ID or not a trust domain name (SPIFFE-ID §2)."""
 
     code = "invalid_id"
+
+
+class InvalidAudienceError(SpiffeError, ValueError):
+    """An audience asked for or expected by the caller is empty or not text (JWT-SVID §3.2)."""
+
+    code = "invalid_audience"
 
 
 class SvidError(SpiffeError):

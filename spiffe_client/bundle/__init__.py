@@ -6,7 +6,7 @@ from spiffe_client.bundle._certificates import parse_certificates_der, parse_cer
 from spiffe_client.bundle._document import DEFAULT_REFRESH_HINT, SpiffeBundle
 from spiffe_client.bundle._json import decode_base64url, parse_json_object
 from spiffe_client.bundle._jwk import SIGNATURE_ALGORITHMS, JwtAuthority, PublicKey
-from spiffe_client.bundle._jwt import JwtBundle, WitBundle
+from spiffe_client.bundle._jwt import JwtBundle
 from spiffe_client.bundle._set import BundleSet, JwtBundleSource, X509BundleSource
 from spiffe_client.bundle._x509 import X509Bundle
 
@@ -19,7 +19,6 @@ __all__ = [
     "JwtBundleSource",
     "PublicKey",
     "SpiffeBundle",
-    "WitBundle",
     "X509Bundle",
     "X509BundleSource",
     "decode_base64url",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spiffe_client.svid._jwt import JwtSvid
+from spiffe_client.svid._jwt_verify import examine_jwt_svid, verify_jwt_svid
 from spiffe_client.svid._leaf import Role, check_leaf, leaf_id
 from spiffe_client.svid._path import check_signer
 from spiffe_client.svid._rules import Check
@@ -17,7 +18,9 @@ __all__ = [
     "X509Svid",
     "check_leaf",
     "check_signer",
+    "examine_jwt_svid",
     "examine_x509_svid",
     "leaf_id",
+    "verify_jwt_svid",
     "verify_x509_svid",
 ]

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from spiffe_client.bundle import PublicKey, decode_base64url, parse_json_object
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-__all__ = ["MAX_TOKEN_BYTES", "Jws", "parse_compact", "signed_by"]
+from spiffe_client.bundle import PublicKey, decode_base64url, parse_json_object
+from spiffe_client.errors import SvidError
+
+__all__ = ["MAX_TOKEN_BYTES", "Jws", "parse_compact", "parse_private_jwk", "signed_by"]
 
 #: Longest token that is parsed, in bytes.
 MAX_TOKEN_BYTES = 64 << 10
@@ -30,26 +34,29 @@ class Jws:
     signature: bytes = field(repr=False)
 
 
-def parse_compact(token: str) -> Jws | str:
+def parse_compact(token: object, *, error: type[SvidError]) -> Jws:
     """Take a token apart.
 
-    Returns:
-        The parts; or what is wrong, without anything of the token in it.
+    Raises:
+        SvidError: `error`: it is too large or malformed; nothing of the token is in it.
     """
+    if not isinstance(token, str):
+        raise error(f"the token is {type(token).__name__}, not text")
     if len(token) > MAX_TOKEN_BYTES:
-        return f"it has {len(token)} characters; at most {MAX_TOKEN_BYTES} are read"
+        raise error(f"the token has {len(token)} characters; at most {MAX_TOKEN_BYTES} are read")
     parts = token.split(".")
     if len(parts) != 3:
-        return f"it has {len(parts)} parts, compact serialisation has three"
-    decoded = [decode_base64url(part) for part in parts]
-    if None in decoded:
-        return "a part of it is not base64url"
-    header, claims = (parse_json_object(part or b"") for part in decoded[:2])
-    if header is None:
-        return "its header is not a JSON object with each member once"
-    if claims is None:
-        return "its claims are not a JSON object with each member once"
-    return Jws(header, claims, f"{parts[0]}.{parts[1]}".encode(), decoded[2] or b"")
+        raise error(f"the token has {len(parts)} parts, compact serialisation has three")
+    decoded = [part for part in map(decode_base64url, parts) if part is not None]
+    if len(decoded) != 3:
+        raise error("a part of the token is not base64url")
+    header, claims = parse_json_object(decoded[0]), parse_json_object(decoded[1])
+    if header is None or claims is None:
+        which = "header is" if header is None else "claims are"
+        raise error(f"the token's {which} not a JSON object with each member once")
+    if not decoded[2]:
+        raise error("the token has no signature")
+    return Jws(header, claims, f"{parts[0]}.{parts[1]}".encode(), decoded[2])
 
 
 def signed_by(key: PublicKey, alg: str, jws: Jws) -> bool:
@@ -64,3 +71,15 @@ def signed_by(key: PublicKey, alg: str, jws: Jws) -> bool:
     from jwt.algorithms import get_default_algorithms
 
     return get_default_algorithms()[alg].verify(jws.signed, key, jws.signature)
+
+
+def parse_private_jwk(jwk: Mapping[str, object]) -> EllipticCurvePrivateKey | RSAPrivateKey | None:
+    """Return the private key in a JWK; None if there is none, and nothing about what was wrong."""
+    from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+    algorithm = ECAlgorithm if jwk.get("kty") == "EC" else RSAAlgorithm
+    try:
+        key = algorithm.from_jwk(dict(jwk))
+    except Exception:  # noqa: BLE001 - border: pyjwt's parser meets a key we cannot show
+        return None
+    return key if isinstance(key, EllipticCurvePrivateKey | RSAPrivateKey) else None

@@ -9,12 +9,12 @@ from types import MappingProxyType
 
 from spiffe_client._redact import Secret
 from spiffe_client.bundle import SIGNATURE_ALGORITHMS
-from spiffe_client.errors import InvalidIdError, JwtSvidError
+from spiffe_client.errors import InvalidIdError, JwtSvidError, SvidError
 from spiffe_client.ids import SpiffeId
 from spiffe_client.svid._jose import Jws, parse_compact
 from spiffe_client.svid._rules import Rule
 
-__all__ = ["JWT_RULES", "JwtSvid", "Token"]
+__all__ = ["JWT_RULES", "TOKEN_RULES", "JwtSvid", "Token"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -24,27 +24,26 @@ class Token:
 
     Args:
         text: The token.
+        error: What a broken rule raises.
     """
 
-    __slots__ = ("jws", "text")
+    __slots__ = ("error", "jws", "text")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, error: type[SvidError] = JwtSvidError) -> None:
         self.text = text
+        self.error = error
         self.jws = Jws({}, {}, b"", b"")
 
     def read(self) -> None:
         """Take the token apart."""
-        parsed = parse_compact(self.text)
-        if isinstance(parsed, str):
-            raise JwtSvidError(f"the token cannot be read: {parsed}")
-        self.jws = parsed
+        self.jws = parse_compact(self.text, error=self.error)
 
     @property
     def alg(self) -> str:
         """The algorithm, one of the allowed ones (§2.1)."""
         alg = self.jws.header.get("alg")
         if not isinstance(alg, str) or alg not in SIGNATURE_ALGORITHMS:
-            raise JwtSvidError(f"the algorithm {_shown(alg)} is not one that JWT-SVID allows")
+            raise self.error(f"the algorithm {_shown(alg)} is not an allowed one")
         return alg
 
     @property
@@ -52,7 +51,7 @@ class Token:
         """The key that it names, if it names one (§2.2)."""
         key_id = self.jws.header.get("kid")
         if key_id is not None and not isinstance(key_id, str):
-            raise JwtSvidError("`kid` is not text")
+            raise self.error("`kid` is not text")
         return key_id
 
     @property
@@ -60,13 +59,13 @@ class Token:
         """Whom it is about (§3.1)."""
         subject = self.jws.claims.get("sub")
         if not isinstance(subject, str):
-            raise JwtSvidError("`sub` is missing or not text")
+            raise self.error("`sub` is missing or not text")
         try:
             spiffe_id = SpiffeId.parse(subject)
         except InvalidIdError as error:
-            raise JwtSvidError(f"`sub` is not a SPIFFE ID: {error}") from error
+            raise self.error(f"`sub` is not a SPIFFE ID: {error}") from error
         if not spiffe_id.path:
-            raise JwtSvidError(f"`sub` is {spiffe_id}, which names a trust domain and no workload")
+            raise self.error(f"`sub` is {spiffe_id}, which names a trust domain and no workload")
         return spiffe_id
 
     @property
@@ -75,7 +74,7 @@ class Token:
         audience = self.jws.claims.get("aud")
         values = [audience] if isinstance(audience, str) else audience
         if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
-            raise JwtSvidError("`aud` is missing, empty, or neither text nor a list of text")
+            raise self.error("`aud` is missing, empty, or neither text nor a list of text")
         return frozenset(values)
 
     @property
@@ -83,7 +82,7 @@ class Token:
         """From when on it must not be accepted (§3.3)."""
         time = self.time("exp")
         if time is None:
-            raise JwtSvidError("`exp` is missing")
+            raise self.error("`exp` is missing")
         return time
 
     def time(self, claim: str) -> datetime | None:
@@ -92,11 +91,11 @@ class Token:
         if value is None and claim not in self.jws.claims:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise JwtSvidError(f"`{claim}` is not a number of seconds")
+            raise self.error(f"`{claim}` is not a number of seconds")
         try:
             return _EPOCH + timedelta(seconds=value)
         except (OverflowError, ValueError):
-            raise JwtSvidError(f"`{claim}` is no date before the year 10000") from None
+            raise self.error(f"`{claim}` is no date before the year 10000") from None
 
 
 def _shown(value: object) -> str:
@@ -105,29 +104,34 @@ def _shown(value: object) -> str:
 
 def _type(token: Token) -> None:
     if "typ" in token.jws.header and token.jws.header["typ"] not in ("JWT", "JOSE"):
-        raise JwtSvidError(f"the type {_shown(token.jws.header['typ'])} is neither JWT nor JOSE")
+        raise token.error(f"the type {_shown(token.jws.header['typ'])} is neither JWT nor JOSE")
 
 
 def _critical(token: Token) -> None:
     # No extension is understood here, and an empty list is not allowed (RFC 7515 §4.1.11).
     if "crit" in token.jws.header:
-        raise JwtSvidError("the header has `crit`: an extension that is not understood")
+        raise token.error("the header has `crit`: an extension that is not understood")
 
 
 _READ = frozenset({"compact"})
 
-#: What a JWT-SVID must be, whoever signed it.
-JWT_RULES: tuple[Rule[Token], ...] = (
+#: What each kind of token must be, whoever signed it.
+TOKEN_RULES: tuple[Rule[Token], ...] = (
     Rule("compact", "JWT-SVID §5.1", "the token is well-formed, in compact serialisation", Token.read),
     Rule("algorithm", "JWT-SVID §2.1", "the algorithm is an allowed one", lambda token: token.alg, _READ),
     Rule("key_id", "JWT-SVID §2.2", "the key ID is text or absent", lambda token: token.key_id, _READ),
-    Rule("type", "JWT-SVID §2.3", "the type is JWT, JOSE or absent", _type, _READ),
     Rule("critical_headers", "RFC 7515 §4.1.11", "there is no critical header extension", _critical, _READ),
     Rule("subject", "JWT-SVID §3.1", "the subject is a SPIFFE ID with a path", lambda token: token.id, _READ),
-    Rule("audience", "JWT-SVID §3.2", "there is an audience", lambda token: token.audience, _READ),
     Rule("expiry", "JWT-SVID §3.3", "there is an expiry", lambda token: token.expires_at, _READ),
     Rule("not_before", "RFC 7519 §4.1.5", "`nbf` is a date or absent", lambda t: t.time("nbf"), _READ),
     Rule("issued_at", "RFC 7519 §4.1.6", "`iat` is a date or absent", lambda t: t.time("iat"), _READ),
+)
+
+#: What a JWT-SVID must be, whoever signed it.
+JWT_RULES: tuple[Rule[Token], ...] = (
+    *TOKEN_RULES,
+    Rule("type", "JWT-SVID §2.3", "the type is JWT, JOSE or absent", _type, _READ),
+    Rule("audience", "JWT-SVID §3.2", "there is an audience", lambda token: token.audience, _READ),
 )
 
 
