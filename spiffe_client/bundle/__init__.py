@@ -9,6 +9,7 @@ from spiffe_client.bundle._jwk import SIGNATURE_ALGORITHMS, JwtAuthority, Public
 from spiffe_client.bundle._jwt import JwtBundle
 from spiffe_client.bundle._set import BundleSet, JwtBundleSource, X509BundleSource
 from spiffe_client.bundle._x509 import X509Bundle
+from spiffe_client.bundle.experimental import WitBundle
 
 __all__ = [
     "DEFAULT_REFRESH_HINT",
@@ -19,6 +20,7 @@ __all__ = [
     "JwtBundleSource",
     "PublicKey",
     "SpiffeBundle",
+    "WitBundle",
     "X509Bundle",
     "X509BundleSource",
     "decode_base64url",
