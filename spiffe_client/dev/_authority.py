@@ -228,4 +228,4 @@ class CertificateAuthority:
             ttl=timedelta(seconds=ttl),
             dns_names=dns_names,
         )
-        return X509Svid(id=spiffe_id, chain=(leaf, *authority.chain), private_key=key, hint=hint)
+        return X509Svid((leaf, *authority.chain), key, hint)

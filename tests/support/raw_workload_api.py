@@ -1,0 +1,58 @@
+"""The Workload API as bare calls, without the client that the package offers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
+
+import anyio
+from anyio.abc import ByteStream
+
+from spiffe_client import _grpc
+from spiffe_client.workload_api._fields import Message
+
+__all__ = ["HEADER", "RawWorkloadApi"]
+
+HEADER = (("workload.spiffe.io", "true"),)
+
+_M = TypeVar("_M", bound=Message)
+
+
+class RawWorkloadApi:
+    """Calls on one endpoint, `unix:/path`."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._path = endpoint.removeprefix("unix:")
+
+    async def connect(self) -> ByteStream:
+        return await anyio.connect_unix(self._path)
+
+    async def call(
+        self, method: str, request: Message | bytes, answer: type[_M], *, metadata: tuple[tuple[str, str], ...] = HEADER
+    ) -> _M:
+        """One message each way."""
+        raw = request if isinstance(request, bytes) else request.encode()
+        reply = await _grpc.unary(
+            self.connect, f"/SpiffeWorkloadAPI/{method}", raw, metadata=metadata, timeout=10.0
+        )
+        return answer.decode(reply)
+
+    def watch(
+        self, method: str, answer: type[_M], *, metadata: tuple[tuple[str, str], ...] = HEADER
+    ) -> AbstractAsyncContextManager[AsyncIterator[_M]]:
+        """One empty request, a stream of answers."""
+        return self._watch(method, answer, metadata)
+
+    @asynccontextmanager
+    async def _watch(
+        self, method: str, answer: type[_M], metadata: tuple[tuple[str, str], ...]
+    ) -> AsyncIterator[AsyncIterator[_M]]:
+        path = f"/SpiffeWorkloadAPI/{method}"
+        async with _grpc.server_stream(self.connect, path, b"", metadata=metadata, timeout_first=10.0) as messages:
+            yield (answer.decode(m) async for m in messages)
+
+    async def first(self, method: str, answer: type[_M], *, metadata: tuple[tuple[str, str], ...] = HEADER) -> _M:
+        """The first message of a stream."""
+        async with self.watch(method, answer, metadata=metadata) as messages:
+            return await anext(messages)
