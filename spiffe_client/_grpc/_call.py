@@ -48,10 +48,9 @@ class Incoming:
         limit: Bytes that the request may have.
 
     Attributes:
-        gone: The client has reset the call: nothing may be sent any more.
         complete: The client has ended the request.
+        answered: The headers of the answer were sent.
         scope: Cancelled when the client gives up.
-        answered: Headers were sent.
     """
 
     __slots__ = (
@@ -59,7 +58,6 @@ class Incoming:
         "_splitter",
         "answered",
         "complete",
-        "gone",
         "metadata",
         "method",
         "path",
@@ -76,7 +74,7 @@ class Incoming:
         for name in (":scheme", ":authority"):
             self.metadata.pop(name, None)
         self.scope = anyio.CancelScope()
-        self.gone = self.complete = self.answered = False
+        self.complete = self.answered = False
         self._messages: list[bytes] = []
         self._splitter = MessageSplitter(limit)
 

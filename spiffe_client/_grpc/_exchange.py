@@ -67,6 +67,11 @@ class Exchange:
         self._send_request()
 
     @property
+    def sending(self) -> bool:
+        """Whether part of the request waits for the server to make room."""
+        return bool(self._unsent) and not self.ended
+
+    @property
     def draining(self) -> str:
         """Why a long-lived call should be given up between two messages; empty if it should not."""
         return self._draining if self._splitter.empty else ""
@@ -114,7 +119,7 @@ class Exchange:
                 if self.ended:
                     return
             self._send_request()
-        except (ProtocolError, UnavailableError, StatusError) as error:
+        except (ProtocolError, UnavailableError) as error:
             self._end(error)
 
     def receive_eof(self, reason: str) -> None:
@@ -202,8 +207,8 @@ def _request_headers(
         ("user-agent", "grpc-python-spiffe-client"),
     ]
     if timeout is not None:
-        # At most eight digits; rounded up, so that a wait of nothing is not sent as one.
-        headers.append(("grpc-timeout", f"{min(max(1, math.ceil(timeout * 1000)), 99_999_999)}m"))
+        # One to eight digits (gRPC over HTTP/2, "Requests"); zero is not allowed everywhere.
+        headers.append(("grpc-timeout", f"{math.ceil(min(max(timeout * 1000, 1), 99_999_999))}m"))
     headers.extend(metadata)
     return headers
 

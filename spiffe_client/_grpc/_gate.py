@@ -19,6 +19,8 @@ __all__ = ["PREFACE", "FrameGate", "GoAway", "looks_like"]
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER_SIZE = 9
 MAX_FRAME = 16384
+# Far more than HTTP/2 has settings: h2 remembers each one, also those it does not know.
+MAX_SETTINGS = 64 * 6
 # Control frames that a peer may send at once, and per second from then on.
 BURST = 200
 RATE = 50.0
@@ -127,8 +129,8 @@ class FrameGate:
                     f"the peer does not speak HTTP/2: it began with {looks_like(self._buffer)}"
                 )
             self._started = True
-        if length > MAX_FRAME:
-            raise ProtocolError(f"HTTP/2 frame of {length} bytes is over the limit of {MAX_FRAME}")
+        if length > (MAX_SETTINGS if kind == _SETTINGS else MAX_FRAME):
+            raise ProtocolError(f"HTTP/2 frame of type {kind} and {length} bytes is over the limit")
         if kind in _BLOCK and (self._block if kind == _CONTINUATION else 0) + length > self._headers:
             raise ProtocolError(f"header block is over the limit of {self._headers} bytes")
 

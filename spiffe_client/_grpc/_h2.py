@@ -13,16 +13,25 @@ from spiffe_client._grpc._gate import PREFACE
 from spiffe_client._grpc._limits import Limits
 from spiffe_client.errors import ProtocolError
 
-__all__ = ["acknowledge", "error_name", "open_connection", "receive_frame"]
+__all__ = ["acknowledge", "cap_header_table", "error_name", "open_connection", "receive_frame"]
 
 # What a peer may send ahead of our reading: a few messages of usual size without a round trip.
 WINDOW = 256 * 1024
 _DEFAULT_WINDOW = 65535
+_HEADER_TABLE = 4096
 
 
 def open_connection(limits: Limits, *, client: bool) -> H2Connection:
     """Make a connection whose preface and SETTINGS are ready to be sent."""
-    h2 = H2Connection(H2Configuration(client_side=client, normalize_inbound_headers=False))
+    # What we send is well-formed by construction; what comes is checked.
+    h2 = H2Connection(
+        H2Configuration(
+            client_side=client,
+            validate_outbound_headers=False,
+            normalize_outbound_headers=False,
+            normalize_inbound_headers=False,
+        )
+    )
     # Initial values hold at once; values set later would only hold once the peer has acknowledged.
     settings = {SettingCodes.INITIAL_WINDOW_SIZE: WINDOW, SettingCodes.MAX_HEADER_LIST_SIZE: limits.headers}
     if client:
@@ -55,6 +64,12 @@ def acknowledge(h2: H2Connection, stream_id: int, size: int) -> None:
     """Open the windows again for what was taken in."""
     if size:
         h2.acknowledge_received_data(size, stream_id)
+
+
+def cap_header_table(h2: H2Connection) -> None:
+    """Remember no more of the headers we send than the default, however much the peer offers."""
+    if h2.encoder.header_table_size > _HEADER_TABLE:  # noqa: PLR1730 - assigning is not free of effects
+        h2.encoder.header_table_size = _HEADER_TABLE
 
 
 def error_name(code: int) -> str:

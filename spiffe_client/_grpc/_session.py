@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Generic
 
 import anyio
 from anyio.abc import ByteStream, TaskGroup
+from anyio.lowlevel import checkpoint_if_cancelled
 from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
@@ -18,10 +19,10 @@ from h2.events import (
     WindowUpdated,
 )
 
-from spiffe_client._grpc._call import Call, Handler, Incoming, PeerT
+from spiffe_client._grpc._call import Call, Incoming, PeerT
 from spiffe_client._grpc._frames import frame
 from spiffe_client._grpc._gate import FrameGate, GoAway
-from spiffe_client._grpc._h2 import acknowledge, open_connection, receive_frame
+from spiffe_client._grpc._h2 import acknowledge, cap_header_table, open_connection, receive_frame
 from spiffe_client._grpc._outbox import Outbox
 from spiffe_client._grpc._status import Status, StatusError, encode_details
 from spiffe_client._grpc._unix import cancel_safe
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-# Seconds that a client may take to read what tells it why it is being disconnected.
+# Seconds that a client may take to read why it is being disconnected.
 GOODBYE = 1.0
+_RESPONSE = [(b":status", b"200"), (b"content-type", b"application/grpc")]
 
 
 class Session(Generic[PeerT]):
@@ -46,12 +48,13 @@ class Session(Generic[PeerT]):
         self._h2 = open_connection(server.limits, client=False)
         self._gate = FrameGate(server.limits.headers, server=True)
         self._outbox = Outbox(self._h2, self._stream)
+        # Calls from their headers to the end of their handlers.
         self._calls: dict[int, Incoming] = {}
         self._window_opened = anyio.Event()
         self._tasks: TaskGroup
 
     async def run(self) -> None:
-        """Serve until the client leaves."""
+        """Serve until the client leaves or breaks the protocol."""
         try:
             async with anyio.create_task_group() as self._tasks:
                 self._tasks.start_soon(self._outbox.run, self._tasks.cancel_scope)
@@ -68,13 +71,17 @@ class Session(Generic[PeerT]):
                 self._receive(await self._stream.receive(), now=anyio.current_time())
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             return
-        except ProtocolError:
+        except ProtocolError as error:
+            for incoming in self._calls.values():
+                incoming.scope.cancel()
+            words = str(error).encode(errors="replace")
+            self._h2.close_connection(ErrorCodes.PROTOCOL_ERROR, additional_data=words)
             with anyio.move_on_after(GOODBYE):
                 await self._outbox.flush()
 
     def _receive(self, data: bytes, *, now: float) -> None:
         for item in self._gate.feed(data, now=now):
-            if not isinstance(item, GoAway):  # calls under way go on
+            if not isinstance(item, GoAway):  # it will make no more calls; those it made go on
                 for event in receive_frame(self._h2, item):
                     self._on_event(event)
 
@@ -86,12 +93,9 @@ class Session(Generic[PeerT]):
         elif isinstance(event, StreamEnded):
             self._on_end(event.stream_id)
         elif isinstance(event, StreamReset):
-            if (incoming := self._calls.get(event.stream_id)) is not None:
-                incoming.gone = True
-                incoming.scope.cancel()
-                if not incoming.complete:
-                    del self._calls[event.stream_id]
+            self._on_reset(event.stream_id)
         elif isinstance(event, WindowUpdated | RemoteSettingsChanged):
+            cap_header_table(self._h2)
             self._window_opened.set()
             self._window_opened = anyio.Event()
 
@@ -101,6 +105,7 @@ class Session(Generic[PeerT]):
             self._h2.reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
             return
         incoming = Incoming(event.headers, self._server.limits.message)
+        incoming.complete = event.stream_ended is not None
         self._calls[event.stream_id] = incoming
         if (status := incoming.http_error) is not None:
             self._h2.send_headers(event.stream_id, [(b":status", b"%d" % status)], end_stream=True)
@@ -129,30 +134,36 @@ class Session(Generic[PeerT]):
         else:
             self._tasks.start_soon(self._answer, stream_id, incoming, call)
 
+    def _on_reset(self, stream_id: int) -> None:
+        if (incoming := self._calls.get(stream_id)) is not None:
+            incoming.scope.cancel()
+            if not incoming.complete:
+                del self._calls[stream_id]
+
     def _refuse(self, stream_id: int, error: StatusError) -> None:
         self._end(stream_id, self._calls[stream_id], error)
         self._forget(stream_id)
 
     def _forget(self, stream_id: int) -> None:
         if not self._calls.pop(stream_id).complete:
-            # The answer is complete, the rest of the request is of no use (RFC 9113 §8.1).
+            # The answer is complete, so the rest of the request is of no use (RFC 9113 §8.1).
             self._h2.reset_stream(stream_id, ErrorCodes.NO_ERROR)
 
     async def _answer(self, stream_id: int, incoming: Incoming, call: Call[PeerT]) -> None:
-        handler = self._server.handlers[incoming.path]
-        with incoming.scope:
-            error = await self._run(handler, stream_id, incoming, call)
-            if not incoming.gone:
+        try:
+            with incoming.scope:
+                error = await self._run(stream_id, incoming, call)
+                # The scope is cancelled once the stream is gone: nothing may be sent on it then.
+                await checkpoint_if_cancelled()
                 self._end(stream_id, incoming, error)
-        del self._calls[stream_id]
+        finally:
+            del self._calls[stream_id]
         await self._outbox.flush()
 
-    async def _run(
-        self, handler: Handler[PeerT], stream_id: int, incoming: Incoming, call: Call[PeerT]
-    ) -> StatusError | None:
+    async def _run(self, stream_id: int, incoming: Incoming, call: Call[PeerT]) -> StatusError | None:
         try:
             with anyio.move_on_after(incoming.timeout):
-                messages = handler(call)
+                messages = self._server.handlers[call.path](call)
                 try:
                     async for message in messages:
                         await self._send(stream_id, incoming, message)
@@ -168,29 +179,27 @@ class Session(Generic[PeerT]):
             return StatusError(Status.UNKNOWN, "the handler failed")
 
     async def _send(self, stream_id: int, incoming: Incoming, message: bytes) -> None:
+        self._gate.earn()
+        await checkpoint_if_cancelled()
         if not incoming.answered:
             incoming.answered = True
-            self._h2.send_headers(stream_id, _HEADERS)
-        self._gate.earn()
+            self._h2.send_headers(stream_id, _RESPONSE)
         rest = memoryview(frame(message))
         while rest:
-            size = min(
-                self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size, len(rest)
-            )
+            window = self._h2.local_flow_control_window(stream_id)
+            size = min(window, self._h2.max_outbound_frame_size, len(rest))
             if size > 0:
                 self._h2.send_data(stream_id, bytes(rest[:size]))
                 rest = rest[size:]
                 await self._outbox.flush()
             else:
                 await self._window_opened.wait()
+            await checkpoint_if_cancelled()
 
     def _end(self, stream_id: int, incoming: Incoming, error: StatusError | None) -> None:
         trailers = [(b"grpc-status", b"%d" % (error.status if error else Status.OK))]
         if error and error.details:
             trailers.append((b"grpc-message", encode_details(error.details)))
         self._h2.send_headers(
-            stream_id, trailers if incoming.answered else _HEADERS + trailers, end_stream=True
+            stream_id, trailers if incoming.answered else _RESPONSE + trailers, end_stream=True
         )
-
-
-_HEADERS = [(b":status", b"200"), (b"content-type", b"application/grpc")]
