@@ -101,7 +101,7 @@ def _clear(path: Path) -> None:
     """
     try:
         mode = path.stat().st_mode
-    except OSError:
+    except (OSError, ValueError):
         return  # nothing is there, or opening will say what is wrong
     if not stat.S_ISSOCK(mode):
         raise EndpointError(f"cannot serve at {path}: there is something that is not a socket")

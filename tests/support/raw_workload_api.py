@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import anyio
 from anyio.abc import ByteStream
@@ -17,6 +17,20 @@ __all__ = ["HEADER", "RawWorkloadApi"]
 HEADER = (("workload.spiffe.io", "true"),)
 
 _M = TypeVar("_M", bound=Message)
+
+
+class _Decoded(Generic[_M]):
+    """Messages as they come; no generator, which would want to be closed."""
+
+    def __init__(self, messages: AsyncIterator[bytes], kind: type[_M]) -> None:
+        self._messages = messages
+        self._kind = kind
+
+    def __aiter__(self) -> _Decoded[_M]:
+        return self
+
+    async def __anext__(self) -> _M:
+        return self._kind.decode(await anext(self._messages))
 
 
 class RawWorkloadApi:
@@ -50,7 +64,7 @@ class RawWorkloadApi:
     ) -> AsyncIterator[AsyncIterator[_M]]:
         path = f"/SpiffeWorkloadAPI/{method}"
         async with _grpc.server_stream(self.connect, path, b"", metadata=metadata, timeout_first=10.0) as messages:
-            yield (answer.decode(m) async for m in messages)
+            yield _Decoded(messages, answer)
 
     async def first(self, method: str, answer: type[_M], *, metadata: tuple[tuple[str, str], ...] = HEADER) -> _M:
         """The first message of a stream."""

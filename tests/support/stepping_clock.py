@@ -34,6 +34,11 @@ class SteppingClock:
         finally:
             self._sleepers.remove(sleeper)
 
+    @property
+    def due(self) -> list[datetime]:
+        """When those who sleep are to wake."""
+        return [due for due, _ in self._sleepers]
+
     async def wait_sleepers(self, count: int = 1) -> None:
         """Wait until so many are asleep."""
         while len(self._sleepers) < count:
