@@ -85,7 +85,15 @@ _E = TypeVar("_E", bound=BaseException)
 
 #: Why the Workload API is unavailable; see `UnavailableError`.
 UnavailableCause: TypeAlias = Literal[
-    "missing", "forbidden", "not_a_socket", "refused", "unreachable", "timed_out", "broken_off", "answered"
+    "missing",
+    "forbidden",
+    "not_a_socket",
+    "refused",
+    "busy",
+    "unreachable",
+    "timed_out",
+    "broken_off",
+    "answered",
 ]
 
 
@@ -228,8 +236,9 @@ class UnavailableError(WorkloadApiError):
 
     Attributes:
         cause_kind: Which of these, for programs: the socket is `missing`, its path `forbidden`,
-            or is `not_a_socket`; nobody listens (`refused`); no route (`unreachable`); too slow
-            (`timed_out`); the connection ended early (`broken_off`); it says so itself (`answered`).
+            or is `not_a_socket`; nobody listens (`refused`); its queue is full (`busy`); no route
+            (`unreachable`); too slow (`timed_out`); the connection ended early (`broken_off`); it
+            says so itself (`answered`).
     """
 
     code = "unavailable"
