@@ -1,0 +1,23 @@
+"""TLS where both ends are SPIFFE identities: contexts, and the proven peer of a connection."""
+
+from __future__ import annotations
+
+from spiffe_client.tls._context import SpiffeTls, client_context, server_context
+from spiffe_client.tls._peer import Peer, Why, peer_of, verify_still_trusted
+from spiffe_client.tls._self_test import SelfTestResult, self_test
+from spiffe_client.tls._settings import Configure
+from spiffe_client.tls._stats import TlsStats
+
+__all__ = [
+    "Configure",
+    "Peer",
+    "SelfTestResult",
+    "SpiffeTls",
+    "TlsStats",
+    "Why",
+    "client_context",
+    "peer_of",
+    "self_test",
+    "server_context",
+    "verify_still_trusted",
+]

@@ -1,0 +1,115 @@
+"""Which authorities OpenSSL is given to build chains with.
+
+They share one store, so whom a chain leads to proves nothing yet; `_check` ties it to the peer's
+own trust domain. What is decided here is that one domain cannot disturb another: OpenSSL takes the
+first issuer that looks right by name and key identifier, and does not come back if its signature
+is wrong. A federated domain that publishes look-alikes of our authorities could stop all
+handshakes of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from spiffe_client.bundle import X509Bundle
+from spiffe_client.ids import TrustDomain
+from spiffe_client.workload_api import X509Context
+
+__all__ = ["LeftOut", "Selection", "select_authorities"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An authority that is not loaded.
+
+    Attributes:
+        trust_domain: Whose bundle it is in.
+        like: The trust domain that has one which looks the same; None if this one is unreadable.
+    """
+
+    trust_domain: TrustDomain
+    like: TrustDomain | None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to load and what not.
+
+    Attributes:
+        owners: Certificates, DER, without duplicates, and in whose bundle each is.
+        left_out: Why there are not more.
+    """
+
+    owners: Mapping[bytes, TrustDomain]
+    left_out: tuple[LeftOut, ...]
+
+
+class _Looks:
+    """How the authorities chosen so far look to OpenSSL: subject and key identifier."""
+
+    def __init__(self) -> None:
+        self._taken: dict[bytes, list[tuple[bytes | None, x509.Certificate, TrustDomain]]] = {}
+
+    def add(self, authority: x509.Certificate, owner: TrustDomain) -> None:
+        """Take the looks of an authority; it is one of those that others must not look like."""
+        subject, key_id = _looks(authority)
+        self._taken.setdefault(subject, []).append((key_id, authority, owner))
+
+    def imitated(self, authority: x509.Certificate, by: TrustDomain) -> TrustDomain | None:
+        """Return another domain that has an authority OpenSSL could take for this one."""
+        subject, key_id = _looks(authority)
+        for taken, original, owner in self._taken.get(subject, ()):
+            # Without a key identifier on either side, the subject is all there is to go by.
+            alike = taken is None or key_id is None or taken == key_id
+            if alike and owner != by and original != authority:
+                return owner
+        return None
+
+
+def _looks(authority: x509.Certificate) -> tuple[bytes, bytes | None]:
+    subject = authority.subject.public_bytes()
+    try:
+        extension = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except x509.ExtensionNotFound:
+        return subject, None
+    return subject, extension.value.digest
+
+
+def _by_preference(context: X509Context, only: Collection[TrustDomain] | None) -> Iterator[X509Bundle]:
+    """The bundles to load, the own domain's first: what comes first wins."""
+    own = context.svid.id.trust_domain
+    for trust_domain in sorted(context.bundles, key=lambda td: (td != own, td)):
+        if only is None or trust_domain in only:
+            yield context.bundles[trust_domain]
+
+
+def select_authorities(context: X509Context, only: Collection[TrustDomain] | None) -> Selection:
+    """Choose the authorities for a TLS context.
+
+    Args:
+        context: Bundles, and our own SVID, whose intermediates must not be imitated either.
+        only: The trust domains that a permitted peer can come from; None for all.
+    """
+    looks, own = _Looks(), context.svid.id.trust_domain
+    for intermediate in context.svid.chain[1:]:
+        looks.add(intermediate, own)
+    owners: dict[bytes, TrustDomain] = {}
+    left_out: list[LeftOut] = []
+    for bundle in _by_preference(context, only):
+        for authority in bundle.authorities:
+            try:
+                like = looks.imitated(authority, bundle.trust_domain)
+                if like is None:
+                    looks.add(authority, bundle.trust_domain)
+            except ValueError:  # it cannot be told what OpenSSL would take it for
+                left_out.append(LeftOut(bundle.trust_domain, None))
+                continue
+            if like is None:
+                owners.setdefault(authority.public_bytes(Encoding.DER), bundle.trust_domain)
+            else:
+                left_out.append(LeftOut(bundle.trust_domain, like))
+    return Selection(owners, tuple(left_out))

@@ -1,0 +1,126 @@
+"""The peer check: what is asked of a peer beyond OpenSSL's verification, before any byte of it counts."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import datetime
+from functools import lru_cache
+from typing import TypeAlias
+
+from cryptography import x509
+
+from spiffe_client._clock import Clock
+from spiffe_client.authorize import Authorizer
+from spiffe_client.errors import PeerError, PeerUnverifiedError, X509SvidError
+from spiffe_client.ids import SpiffeId
+from spiffe_client.svid import Role, check_leaf
+from spiffe_client.tls._peer import Peer, verify_anchor
+from spiffe_client.tls._sessions import Sessions
+from spiffe_client.workload_api import X509Context, X509ContextSource
+
+__all__ = ["Connection", "PeerCheck", "verified_chain"]
+
+#: What a TLS connection is to Python: over buffers or over a socket.
+Connection: TypeAlias = ssl.SSLObject | ssl.SSLSocket
+
+_DER = 2  # _ssl.ENCODING_DER
+
+
+def verified_chain(connection: Connection) -> tuple[bytes, ...]:
+    """Return the chain that OpenSSL has verified, DER, leaf first, anchor last.
+
+    Not the chain that was sent: a forged leaf sent along with an authority's certificate would
+    look anchored. Public since Python 3.13; 3.11 and 3.12 have the same call in a private place.
+
+    Returns:
+        Empty where OpenSSL has verified nothing, or where this Python does not tell.
+    """
+    public = getattr(connection, "get_verified_chain", None)
+    if public is not None:
+        return tuple(public())
+    private = getattr(getattr(connection, "_sslobj", None), "get_verified_chain", None)
+    if private is None:
+        return ()
+    return tuple(certificate.public_bytes(_DER) for certificate in private() or ())
+
+
+@lru_cache(maxsize=1024)
+def _read_leaf(der: bytes, role: Role) -> tuple[SpiffeId, datetime]:
+    """Apply the leaf rules; the same for the same bytes, and dates were OpenSSL's business."""
+    leaf = x509.load_der_x509_certificate(der)
+    return check_leaf(leaf, role=role), leaf.not_valid_after_utc
+
+
+class PeerCheck:
+    """Decides about peers of one rule.
+
+    Args:
+        source: Whose current bundles count: an authority that was withdrawn while a handshake
+            went on vouches for nobody.
+        authorize: Asked last, about a proven identity.
+        clock: For certificates of resumed sessions.
+    """
+
+    def __init__(self, source: X509ContextSource, authorize: Authorizer, clock: Clock) -> None:
+        self._source = source
+        self._authorize = authorize
+        self._clock = clock
+        self._sessions = Sessions()
+
+    def check(self, connection: Connection) -> tuple[Peer, X509Context]:
+        """Judge the peer of a connection whose handshake OpenSSL has just finished.
+
+        Returns:
+            The peer, and the snapshot by whose bundles it was verified.
+
+        Raises:
+            PeerError: It must not be talked to.
+            SourceError: There are no bundles to verify it by.
+        """
+        chain = self._resumed(connection) if connection.session_reused else verified_chain(connection)
+        if len(chain) < 2:
+            raise PeerUnverifiedError("the TLS library reports no verified chain for the peer")
+        peer = _read_peer(chain, "client" if connection.server_side else "server")
+        live = self._source.x509_context
+        verify_anchor(peer, live.bundles)
+        self._ask(peer.id)
+        if connection.server_side and connection.version() == "TLSv1.2":
+            self._sessions.remember(chain)
+        return peer, live
+
+    def _ask(self, peer: SpiffeId) -> None:
+        try:
+            self._authorize(peer)
+        except PeerError:
+            raise
+        except Exception as error:  # border: a rule that blows up must be a refusal, and look like one
+            raise PeerUnverifiedError(
+                f"the authorizer {self._authorize.rule} failed on {peer}: {type(error).__name__}",
+                peer=peer,
+                why="authorizer_failed",
+            ) from error
+
+    def _resumed(self, connection: Connection) -> tuple[bytes, ...]:
+        """Return how the peer was verified when its session began, if that still holds."""
+        if not connection.server_side or connection.version() != "TLSv1.2":
+            raise PeerUnverifiedError("a session was resumed where none may be", why="session")
+        chain = self._sessions.recall(connection.getpeercert(binary_form=True))
+        if not chain:
+            raise PeerUnverifiedError("the peer of a resumed session is not known any more", why="session")
+        now = self._clock.now()
+        for certificate in map(x509.load_der_x509_certificate, chain):
+            if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+                raise PeerUnverifiedError(
+                    "a certificate of the peer has expired since its session began", why="session"
+                )
+        return chain
+
+
+def _read_peer(chain: tuple[bytes, ...], role: Role) -> Peer:
+    try:
+        spiffe_id, not_after = _read_leaf(chain[0], role)
+    except (X509SvidError, ValueError) as error:
+        raise PeerUnverifiedError(
+            f"the peer's certificate is no X509-SVID: {error}", why="not_an_svid"
+        ) from error
+    return Peer(spiffe_id, not_after, chain)

@@ -1,0 +1,196 @@
+"""What a connection may do, by whether its peer was verified and is still trusted.
+
+    new ──handshake──▶ verified ──trust or own identity withdrawn──▶ refused
+     └──────────────── peer refused ───────────────────────────────────┘
+
+One comparison for each read and write: is the source's snapshot the one this peer was last judged
+by? A new connection was judged by none and a refused one never is again, so it covers all three.
+"""
+
+from __future__ import annotations
+
+import copy
+import ssl
+from dataclasses import dataclass
+
+from spiffe_client.errors import (
+    IdentityUnavailableError,
+    PeerError,
+    PeerUnverifiedError,
+    StaleError,
+)
+from spiffe_client.tls._check import Connection, PeerCheck
+from spiffe_client.tls._generation import Key
+from spiffe_client.tls._generations import Generations
+from spiffe_client.tls._peer import Peer, verify_still_trusted
+from spiffe_client.tls._settings import Original
+from spiffe_client.tls._stats import Outcomes
+from spiffe_client.workload_api import X509Context, X509ContextSource
+
+__all__ = ["Guard", "Side"]
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class Side:
+    """What the connections of one context in the user's hands share.
+
+    Attributes:
+        source: Identity and bundles.
+        generations: The contexts that handshakes use.
+        check: Judges peers.
+        outcomes: Is told of them.
+        original: What that context was set to when it was made.
+        key: Role and ALPN list; the list of a server changes when its user sets one.
+    """
+
+    source: X509ContextSource
+    generations: Generations
+    check: PeerCheck
+    outcomes: Outcomes
+    original: Original
+    key: Key
+
+
+class Guard:
+    """The state of one connection.
+
+    Args:
+        side: Which end it is, and what it needs to judge the other.
+
+    Attributes:
+        peer: Who is on the other end; None until verified, and when it is trusted no more.
+        facade: The context it was made from, once that was replaced.
+    """
+
+    __slots__ = ("_checked", "_refusal", "_side", "_source", "facade", "peer")
+
+    def __init__(self, side: Side) -> None:
+        self.peer: Peer | None = None
+        self.facade: ssl.SSLContext | None = None
+        self._side = side
+        self._source = side.source
+        self._checked: X509Context | None = None
+        self._refusal: PeerError | IdentityUnavailableError | None = None
+
+    def before_io(self, connection: Connection) -> None:
+        """Return if bytes may flow, handshaking first if that has not been done.
+
+        Raises:
+            PeerError: The peer was refused, now or before.
+            IdentityUnavailableError: This end must not use its identity any more.
+        """
+        try:
+            live = self._source.x509_context
+        except Exception as error:  # noqa: BLE001 - border: whatever a source raises, no byte flows for it
+            self._without_source(connection, error)
+            return
+        if live is not self._checked:
+            self._admit(connection, live)
+
+    def inner_context(self, facade: ssl.SSLContext) -> ssl.SSLContext:
+        """Return the context that a handshake which begins now must use.
+
+        Args:
+            facade: The one that the connection was made from.
+
+        Raises:
+            TlsConfigurationError: Somebody changed that one.
+            IdentityUnavailableError: This end has no identity it may use.
+            PeerUnverifiedError: There is no authority to verify any peer by.
+        """
+        self._side.original.require(facade)
+        try:
+            inner = self._side.generations.current(self._side.key)
+        except Exception as error:  # border: as above
+            raise self._unavailable(error) from error
+        if not inner.trusts:
+            refusal = PeerUnverifiedError(
+                "no peer can be verified: there is no bundle of the trust domains a permitted peer comes from",
+                why="no_bundle",
+            )
+            self._side.outcomes.refused(refusal, server=self._side.key.server)
+            raise refusal
+        return inner.context
+
+    def require_not_refused(self) -> None:
+        """Raise what was raised when the peer was refused, for ever."""
+        if self._refusal is not None:
+            raise copy.copy(self._refusal)
+
+    def handshake_failed(self, error: ssl.SSLError) -> None:
+        """Say why, if it was OpenSSL that did not like the peer.
+
+        Raises:
+            PeerUnverifiedError: It is the peer; nothing is raised for any other failure.
+        """
+        if isinstance(error, ssl.SSLCertVerificationError):
+            refusal = PeerUnverifiedError(
+                f"the peer's certificate does not verify: {error.verify_message}", why="certificate_invalid"
+            )
+            refusal.verify_code = error.verify_code
+        elif error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+            refusal = PeerUnverifiedError("the peer sent no certificate", why="no_certificate")
+        else:
+            return
+        self._refuse(refusal)
+        raise refusal from error
+
+    def handshake_done(self, connection: Connection) -> None:
+        """Judge the peer, the first time that OpenSSL is content.
+
+        Raises:
+            PeerError: It must not be talked to.
+            IdentityUnavailableError: There is nothing left to verify it by.
+        """
+        if self.peer is not None:
+            return
+        # Whatever happens from here on, even an interrupt, leaves it refused.
+        self._refusal = PeerUnverifiedError("verifying the peer was broken off", why="interrupted")
+        try:
+            peer, checked = self._side.check.check(connection)
+        except PeerError as error:
+            self._refuse(error)
+            raise
+        except Exception as error:  # border: as above
+            self._refusal = self._unavailable(error)
+            raise copy.copy(self._refusal) from error
+        self._side.outcomes.count("handshakes")
+        if connection.session_reused:
+            self._side.outcomes.count("resumed")
+        self.peer, self._checked, self._refusal = peer, checked, None
+
+    def _admit(self, connection: Connection, live: X509Context) -> None:
+        self.require_not_refused()
+        if self.peer is None:
+            connection.do_handshake()
+            return
+        try:
+            verify_still_trusted(self.peer, live.bundles)
+        except PeerUnverifiedError as error:
+            self._end(error)
+            raise
+        self._checked = live
+
+    def _without_source(self, connection: Connection, error: Exception) -> None:
+        self.require_not_refused()
+        if self.peer is None:
+            connection.do_handshake()
+        elif not (isinstance(error, StaleError) and error.reason == "expired"):
+            # An identity that merely expired stays true for whom it was shown to.
+            ended = IdentityUnavailableError(f"this end must not use its identity any more: {error}")
+            self._end(ended)
+            raise ended from error
+
+    def _refuse(self, error: PeerError) -> None:
+        # A copy has no traceback, which would keep the connection alive.
+        self._refusal = copy.copy(error)
+        self._side.outcomes.refused(error, server=self._side.key.server)
+
+    def _end(self, error: PeerError | IdentityUnavailableError) -> None:
+        self._refusal = copy.copy(error)
+        self.peer = self._checked = None
+        self._side.outcomes.ended(error, server=self._side.key.server)
+
+    def _unavailable(self, error: Exception) -> IdentityUnavailableError:
+        self._side.outcomes.count("unavailable")
+        return IdentityUnavailableError(f"this end has no identity to handshake with: {error}")
