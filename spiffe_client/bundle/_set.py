@@ -41,8 +41,9 @@ class BundleSet(Mapping[TrustDomain, _B_co]):
     def __init__(self, bundles: Iterable[_B_co] = ()) -> None:
         by_domain: dict[TrustDomain, _B_co] = {}
         for bundle in bundles:
-            if by_domain.setdefault(bundle.trust_domain, bundle) is not bundle:
+            if bundle.trust_domain in by_domain:
                 raise BundleError(f"two bundles for trust domain {bundle.trust_domain}")
+            by_domain[bundle.trust_domain] = bundle
         self._bundles = by_domain
 
     def __getitem__(self, trust_domain: TrustDomain) -> _B_co:
