@@ -7,7 +7,7 @@ without the mandatory header (Workload Endpoint §6.1) and to callers that no re
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -35,6 +35,9 @@ from spiffe_client.workload_api._wit_messages import (
     WitSvidRequest,
     WitSvidResponse,
 )
+
+if TYPE_CHECKING:
+    from spiffe_client.workload_api._struct import JsonObject
 
 __all__ = ["Entitled", "WorkloadApi"]
 
@@ -143,9 +146,11 @@ class WorkloadApi:
                 audience=request.audience,
                 at=self._issuer.clock.now(),
             )
+            claims = cast("JsonObject", svid.claims)  # decoded from JSON
+            answer = ValidateJwtSvidResponse(str(svid.id), claims).encode()
         except SpiffeError as error:
             raise StatusError(Status.INVALID_ARGUMENT, str(error)) from error
-        yield ValidateJwtSvidResponse(str(svid.id), svid.claims).encode()
+        yield answer
 
     async def _fetch_wit_svid(self, call: Call[Caller]) -> AsyncIterator[bytes]:
         request = _decoded(WitSvidRequest, call)
