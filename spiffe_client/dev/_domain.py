@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
@@ -19,8 +18,6 @@ from spiffe_client.errors import EndpointError
 from spiffe_client.ids import SpiffeId, TrustDomain
 
 __all__ = ["DevTrustDomain"]
-
-_OWN_ENDPOINT = Selectors(own_endpoint=True)
 
 
 class DevTrustDomain:
@@ -63,7 +60,7 @@ class DevTrustDomain:
         self._socket = None if socket is None else Path(socket).absolute()
         self._socket_mode = socket_mode
         self._clock = clock
-        self._directory: Path | None = None
+        self._directory: TemporaryDirectory[str] | None = None
         self._main: WorkloadApiServer | None = None
         self._own: dict[SpiffeId, WorkloadApiServer] = {}
         self._serving = False
@@ -72,10 +69,10 @@ class DevTrustDomain:
     async def __aenter__(self) -> Self:
         if self._closed or self._directory is not None:
             raise EndpointError(f"the development trust domain {self.trust_domain} was opened before")
-        self._directory = Path(tempfile.mkdtemp(prefix="spiffe-dev-"))  # mode 0700
-        self._main = WorkloadApiServer(
-            self._issuer, self._socket or self._directory / "api.sock", mode=self._socket_mode
-        )
+        # Nobody else's (mode 0700); warns if this domain is forgotten instead of closed.
+        self._directory = TemporaryDirectory(prefix="spiffe-dev-", ignore_cleanup_errors=True)
+        path = self._socket or Path(self._directory.name, "api.sock")
+        self._main = WorkloadApiServer(self._issuer, path, mode=self._socket_mode)
         try:
             await self.resume()
         except BaseException:
@@ -92,8 +89,8 @@ class DevTrustDomain:
         self._closed = True
         self._issuer.close()
         await self.stop_serving()
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        assert self._directory is not None
+        self._directory.cleanup()
 
     @property
     def trust_domain(self) -> TrustDomain:
@@ -123,6 +120,7 @@ class DevTrustDomain:
         gid: int | None = None,
         pid: int | None = None,
         path: str | None = None,
+        own_endpoint: bool = False,
         ttl: float | None = None,
         hint: str = "",
         dns_names: Iterable[str] = (),
@@ -130,7 +128,7 @@ class DevTrustDomain:
     ) -> Registration:
         """Give an identity to callers of the shared socket: any of them, or those that match.
 
-        See `Selectors` and `Registration`.
+        The arguments are explained at `Selectors` and `Registration`.
 
         Returns:
             The registration as it stands.
@@ -140,10 +138,18 @@ class DevTrustDomain:
             RegistrationError: Nothing is selected, the same is registered already, the ID is of
                 another trust domain, or something else is wrong with it.
         """
-        selectors = Selectors(any_caller=any, uid=uid, gid=gid, pid=pid, path=path)
-        return self._add(
-            spiffe_id, selectors, ttl=ttl, hint=hint, dns_names=dns_names, federates_with=federates_with
+        entry = Registration(
+            SpiffeId.parse(spiffe_id),
+            Selectors(any_caller=any, uid=uid, gid=gid, pid=pid, path=path, own_endpoint=own_endpoint),
+            ttl=ttl,
+            hint=hint,
+            dns_names=tuple(dns_names),
+            federates_with=None
+            if federates_with is None
+            else frozenset(map(TrustDomain.parse, federates_with)),
         )
+        self._issuer.registrations = self.registrations.add(entry)
+        return entry
 
     def deregister(self, spiffe_id: SpiffeId | str) -> None:
         """Withdraw an identity: from now on nobody gets it.
@@ -190,53 +196,39 @@ class DevTrustDomain:
         """
         self._issuer.federation.add(other.ca if isinstance(other, DevTrustDomain) else other)
 
-    def unfederate(self, other: DevTrustDomain | TrustDomain | str) -> None:
+    def unfederate(self, other: DevTrustDomain | CertificateAuthority | TrustDomain | str) -> None:
         """Cease to trust another trust domain.
 
         Raises:
             BundleNotFoundError: There is no federation with it.
         """
-        name = other.trust_domain if isinstance(other, DevTrustDomain) else TrustDomain.parse(other)
-        self._issuer.federation.remove(name)
+        if isinstance(other, DevTrustDomain | CertificateAuthority):
+            other = other.trust_domain
+        self._issuer.federation.remove(TrustDomain.parse(other))
 
-    async def endpoint_for(
-        self,
-        spiffe_id: SpiffeId | str,
-        *,
-        ttl: float | None = None,
-        hint: str = "",
-        dns_names: Iterable[str] = (),
-        federates_with: Iterable[TrustDomain | str] | None = None,
-    ) -> str:
+    async def endpoint_for(self, spiffe_id: SpiffeId | str) -> str:
         """Open one more socket that serves one identity only, to whoever connects to it.
 
-        So several identities can live in one process, or under one user. An identity that is not
-        registered is registered, with the options given, for this endpoint alone.
+        So several identities can live in one process, or under one user. One that is not
+        registered is registered, for this endpoint alone; with options: `register` it before.
 
         Returns:
             Its address; the same one when asked again.
 
         Raises:
             EndpointError: The trust domain is not open.
-            InvalidIdError: A SPIFFE ID or trust domain is malformed.
-            RegistrationError: As for `register`.
+            InvalidIdError: It is not a SPIFFE ID.
+            RegistrationError: It is of another trust domain, or no workload's.
         """
         self._opened()
         assert self._directory is not None
         spiffe_id = SpiffeId.parse(spiffe_id)
         if not self.registrations.of(spiffe_id):
-            self._add(
-                spiffe_id,
-                _OWN_ENDPOINT,
-                ttl=ttl,
-                hint=hint,
-                dns_names=dns_names,
-                federates_with=federates_with,
-            )
+            self.register(spiffe_id, own_endpoint=True)
         if spiffe_id not in self._own:
             self._own[spiffe_id] = WorkloadApiServer(
                 self._issuer,
-                self._directory / f"{len(self._own)}.sock",
+                Path(self._directory.name, f"{len(self._own)}.sock"),
                 entitled=lambda _caller: self.registrations.of(spiffe_id),
             )
         if self._serving:
@@ -269,26 +261,3 @@ class DevTrustDomain:
                 f"the development trust domain {self.trust_domain} is not open; use it as: async with …"
             )
         return self._main
-
-    def _add(
-        self,
-        spiffe_id: SpiffeId | str,
-        selectors: Selectors,
-        *,
-        ttl: float | None,
-        hint: str,
-        dns_names: Iterable[str],
-        federates_with: Iterable[TrustDomain | str] | None,
-    ) -> Registration:
-        entry = Registration(
-            SpiffeId.parse(spiffe_id),
-            selectors,
-            ttl=ttl,
-            hint=hint,
-            dns_names=tuple(dns_names),
-            federates_with=None
-            if federates_with is None
-            else frozenset(map(TrustDomain.parse, federates_with)),
-        )
-        self._issuer.registrations = self.registrations.add(entry)
-        return entry

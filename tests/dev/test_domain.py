@@ -89,6 +89,15 @@ class TestLife:
         assert scope.cancelled_caught
         assert not directory.exists()
 
+    async def test_forgetting_it_warns(self) -> None:
+        """As every resource that is not closed."""
+        domain = DevTrustDomain(A)
+        await domain.__aenter__()
+        await domain.stop_serving()
+        with pytest.warns(ResourceWarning, match="spiffe-dev-"):
+            del domain
+            gc.collect()
+
     async def test_it_opens_once(self) -> None:
         """Before it has no address, afterwards none any more."""
         domain = DevTrustDomain(A)
@@ -154,7 +163,8 @@ class TestIdentities:
     async def test_each_endpoint_of_its_own_serves_one_identity(self) -> None:
         """Several identities in one process; the shared socket knows nothing of them."""
         async with DevTrustDomain(A) as domain:
-            orders, billing = await domain.endpoint_for(ORDERS), await domain.endpoint_for(BILLING, hint="b")
+            domain.register(BILLING, own_endpoint=True, hint="b")
+            orders, billing = await domain.endpoint_for(ORDERS), await domain.endpoint_for(BILLING)
 
             assert [str(ORDERS)] == await identities(orders)
             assert [str(BILLING)] == await identities(billing)
@@ -231,12 +241,12 @@ class TestFederation:
         [document] = b._issuer.federation.bundles
         assert a.ca.spiffe_bundle == document
 
-    @pytest.mark.parametrize("name", ["domain", "value", "text"])
+    @pytest.mark.parametrize("name", ["domain", "authority", "value", "text"])
     def test_ending_it(self, name: str) -> None:
         """By the other one, or its name."""
         a, b = DevTrustDomain(A), DevTrustDomain(B)
         a.federate_with(b.ca)
-        a.unfederate({"domain": b, "value": B, "text": "b.test"}[name])
+        a.unfederate({"domain": b, "authority": b.ca, "value": B, "text": "b.test"}[name])
 
         assert () == a._issuer.federation.bundles
         with pytest.raises(BundleNotFoundError, match="b.test"):
