@@ -1,0 +1,259 @@
+"""Keeps one stream of the Workload API open for as long as the source lives, whatever happens.
+
+What a status means (Workload Endpoint §6): InvalidArgument and Unimplemented will not get better
+by asking again, so they fail a source that is starting and are asked again rarely by one that
+already serves; PermissionDenied means that nothing is issued yet, or, to one that holds something,
+that it is being withdrawn; everything else is retried with a small backoff.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Generic, Literal, TypeVar
+
+import anyio
+from anyio import to_thread
+
+from spiffe_client.errors import (
+    BundleError,
+    EndpointError,
+    FirstUpdateTimeoutError,
+    InvalidRequestError,
+    NoIdentityIssuedError,
+    SourceClosedError,
+    SourceError,
+    SpiffeError,
+    UnavailableError,
+    UnimplementedError,
+)
+from spiffe_client.sources._agenda import Agenda
+from spiffe_client.sources._holding import Holding
+from spiffe_client.sources._hooks import Hooks
+from spiffe_client.sources._pace import Denial, Pace
+from spiffe_client.sources._reporter import Reporter
+from spiffe_client.sources._terms import Terms
+from spiffe_client.sources._topic import Topic
+
+__all__ = ["Feed"]
+
+_T = TypeVar("_T")
+
+#: Asking again does not help; a user who is starting up has to hear it at once.
+_FINAL = (EndpointError, InvalidRequestError, UnimplementedError)
+#: Seconds until a source that already serves asks again after such an answer: not a retry, a look
+#: whether the agent was upgraded or reconfigured meanwhile.
+_SLOW = 60.0
+
+
+class Feed(Generic[_T]):
+    """Fills a holding from a stream.
+
+    Args:
+        topic: Which stream, and what its messages mean.
+        terms: What the user decided.
+
+    Attributes:
+        holding: What is held and served.
+        before: Called in a worker thread with a value about to be published; may refuse it.
+        after: Called on the event loop when what is served has changed.
+    """
+
+    def __init__(self, topic: Topic[_T], terms: Terms) -> None:
+        self.holding: Holding[_T] = Holding(topic.what, terms.clock)
+        self.before: Hooks[[_T]] = Hooks()
+        self.after: Hooks[[]] = Hooks()
+        self._topic = topic
+        self._terms = terms
+        self._reporter = Reporter(topic.what, terms.sink)
+        self._pace = Pace(terms.backoff)
+        self._denial = Denial(terms.grace)
+        self._agenda: Agenda[Literal["first update", "expiry", "withdrawal"]] = Agenda(terms.clock, self._due)
+        self._settled: anyio.Event | None = None
+        self._failure: SpiffeError | None = None
+        self._flaw: SpiffeError | None = None
+        self._answered = False
+
+    def open(self) -> None:
+        """Be ready to run, and start the clock of the first update."""
+        self._settled = anyio.Event()
+        self._agenda.put("first update", self._terms.clock.monotonic() + self._terms.timeout)
+        self.holding.opened()
+
+    async def wait_first(self) -> None:
+        """Wait for the first value.
+
+        Raises:
+            FirstUpdateTimeoutError: It did not come in time; the message and `__cause__` say why.
+            WorkloadApiError: It will not come, whatever the wait.
+            SourceClosedError: The source was closed meanwhile.
+        """
+        if self._settled is not None:
+            await self._settled.wait()
+        if self._failure is not None:
+            raise self._failure
+        self.holding.refuse_unopened()
+
+    def close(self, why: str, *, crash: SourceError | None = None) -> None:
+        """Serve nothing any more; the background task is stopped by its owner."""
+        served = self.holding.value is not None
+        self.holding.close(why, crash=crash)
+        self._settle(crash or SourceClosedError(f"the source of {self._topic.what} {why}"))
+        if served:
+            self._notify()
+
+    async def run(self) -> None:
+        """Follow the stream until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._agenda.run)
+            while True:
+                await self._terms.clock.sleep(await self._follow_once())
+
+    async def _follow_once(self) -> float:
+        """Follow one stream to its end and return the seconds to wait before the next."""
+        clock = self._terms.clock
+        began, self._answered = clock.monotonic(), False
+        try:
+            async with self._topic.watch(self._refused) as stream:
+                async for message in stream:
+                    await self._take(message)
+            if not self._answered:
+                raise UnavailableError("the Workload API ended the stream without an answer")
+        except SpiffeError as error:
+            return self._failed(error, clock.monotonic() - began)
+        return self._pace.ended(clock.monotonic() - began)
+
+    async def _take(self, message: _T) -> None:
+        """Publish a message, or refuse it whole."""
+        self._answered = True
+        held = self.holding.value
+        try:
+            value = self._topic.choose(message)
+            new = held is None or not self._topic.same(held, value)
+            if new:
+                await self._prepare(value)
+        except SpiffeError as error:
+            self._refused(error)
+            if held is not None and self._topic.revoked(held, message):
+                self._redact()
+            return
+        self._denial.lifted()
+        self._agenda.drop("withdrawal")
+        flaw, self._flaw = self._flaw, None
+        if new:
+            self._publish(held, value, flaw)
+        else:
+            self.holding.confirm(flaw=flaw)
+        if flaw is None:
+            self._reporter.well()
+
+    async def _prepare(self, value: _T) -> None:
+        for prepare in self.before.living():
+            try:
+                await to_thread.run_sync(partial(prepare, value), abandon_on_cancel=True)
+            except SpiffeError:
+                raise
+            except Exception as error:  # the border to code that is not ours
+                raise SourceError(f"a listener could not prepare it: {type(error).__name__}") from error
+
+    def _publish(self, held: _T | None, value: _T, flaw: SpiffeError | None) -> None:
+        family = self._topic.family
+        expires_at = self._topic.expires_at(value)
+        self.holding.publish(value, expires_at, flaw=flaw)
+        self._agenda.drop("first update")
+        self._plan_expiry()
+        self._settle(None)
+        gone = [] if held is None else self._topic.missing(held, value)
+        if gone:
+            text = f"{self._topic.what}: not issued any more, dropped: {', '.join(gone)}"
+            self._reporter.tell(f"{family}.redacted", text, level=logging.WARNING)
+        until = "" if expires_at is None else f", good until {expires_at:%Y-%m-%dT%H:%M:%SZ}"
+        self._reporter.tell(
+            f"{family}.updated", f"{self._topic.what} updated{until}", self._topic.describe(value)
+        )
+        self._notify()
+
+    def _plan_expiry(self) -> None:
+        expires_at = self.holding.health.expires_at
+        if expires_at is None:
+            self._agenda.drop("expiry")
+        else:
+            left = (expires_at - self._terms.clock.now()).total_seconds()
+            self._agenda.put("expiry", self._terms.clock.monotonic() + left)
+
+    def _notify(self) -> None:
+        for notify in self.after.living():
+            try:
+                notify()
+            except Exception as error:  # noqa: BLE001 - the border to code that is not ours
+                text = f"a listener failed with {type(error).__name__}"
+                self._reporter.tell("source.listener_failed", text, level=logging.ERROR)
+
+    def _refused(self, error: SpiffeError) -> None:
+        """Note that a message, or a federated bundle in it, cannot be used."""
+        self._answered = True
+        # A bad federated bundle costs only itself: the rest of its message follows and is taken
+        # with this flaw. Anything else costs the message, with the flaws it had.
+        self._flaw = error if isinstance(error, BundleError) else None
+        family = "bundle" if self._flaw else self._topic.family
+        self.holding.trouble(error, attempt=False)
+        self._reporter.trouble(f"{family}.refused", "an update was refused", error)
+
+    def _failed(self, error: SpiffeError, lived: float) -> float:
+        """Note that a stream failed and return the seconds to wait before the next."""
+        delay = self._pace.failed(lived)
+        self.holding.trouble(error, attempt=True)
+        if isinstance(error, _FINAL):
+            self._settle(error)
+            delay = _SLOW
+        held = self.holding.value is not None
+        doing = (
+            f"serving the last known good of {self._topic.what}"
+            if held
+            else f"waiting for {self._topic.what}"
+        )
+        self._reporter.trouble("source.unavailable", doing, error)
+        if not (held and isinstance(error, NoIdentityIssuedError) and self._terms.on_redaction == "drop"):
+            self._denial.doubted()
+            return delay
+        final_at = self._denial.heard(self._terms.clock.monotonic())
+        if final_at is None:
+            return 0.0
+        self._agenda.put("withdrawal", final_at)
+        return delay
+
+    def _redact(self) -> None:
+        if self._terms.on_redaction == "drop":
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        self._agenda.drop("expiry")
+        self._agenda.drop("withdrawal")
+        self.holding.withdraw()
+        text = f"{self._topic.what} was withdrawn: nothing is served until it is issued again"
+        self._reporter.tell(f"{self._topic.family}.withdrawn", text, level=logging.WARNING)
+        self._notify()
+
+    def _expire(self) -> None:
+        if not self.holding.expired:  # somebody set the wall clock back
+            self._plan_expiry()
+            return
+        text = f"{self._topic.what} expired and no fresh one came: nothing is served until one does"
+        self._reporter.tell(f"{self._topic.family}.expired", text, level=logging.ERROR)
+        self._notify()
+
+    def _give_up(self) -> None:
+        terms, last = self._terms, self.holding.health.last_error
+        why = "it is connected, but nothing came" if last is None else str(last)
+        error = FirstUpdateTimeoutError(f"waited {terms.timeout:g} s for {self._topic.what}: {why}")
+        error.__cause__ = last
+        self._settle(error)
+
+    def _due(self, what: Literal["first update", "expiry", "withdrawal"]) -> None:
+        {"first update": self._give_up, "expiry": self._expire, "withdrawal": self._withdraw}[what]()
+
+    def _settle(self, failure: SpiffeError | None) -> None:
+        """Let go who waits for the first update; only the first word counts."""
+        if self._settled is not None and not self._settled.is_set():
+            self._failure = failure
+            self._settled.set()

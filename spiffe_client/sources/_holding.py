@@ -1,0 +1,195 @@
+"""What a source holds and serves: one reference, replaced whole, and nothing that must not be used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from spiffe_client._clock import Clock
+from spiffe_client._latest import Latest
+from spiffe_client.errors import SourceClosedError, SourceError, SpiffeError, StaleError
+from spiffe_client.sources._health import Health, State
+
+__all__ = ["Holding"]
+
+_T = TypeVar("_T")
+
+
+class Holding(Generic[_T]):
+    """The last known good value, as long as it may be used.
+
+    Reading is one attribute load, a look at the clock and at the process ID, from any thread.
+    Everything else belongs to the event loop.
+
+    Args:
+        what: What is held, for messages: `the X.509 identity`.
+        clock: Tells what has expired.
+    """
+
+    def __init__(self, what: str, clock: Clock) -> None:
+        self._what = what
+        self._clock = clock
+        self._pid = os.getpid()
+        # Value and expiry travel together, so that a reader on another thread never sees one
+        # generation's value with another one's expiry.
+        self._latest: Latest[tuple[_T, datetime | None] | None] = Latest(None)
+        self._health = Health("closed", clock.now())
+        self._why_closed = "was not opened yet: use `async with` or await open()"
+        self._crash: SourceError | None = None
+        self._ended = False
+
+    def read(self) -> _T:
+        """Return the value.
+
+        Raises:
+            StaleError: It expired or was withdrawn.
+            SourceClosedError: Not open, or opened by the process this one was forked from.
+        """
+        held = self._latest.value
+        if held is None or os.getpid() != self._pid:
+            raise self._why_not()
+        value, expires_at = held
+        if expires_at is not None and self._clock.now() >= expires_at:
+            raise StaleError(
+                f"{self._what} expired at {expires_at:%Y-%m-%dT%H:%M:%SZ} and no fresh one came"
+                f"{_because(self._health.last_error)}",
+                reason="expired",
+            )
+        return value
+
+    @property
+    def value(self) -> _T | None:
+        """What is held, even if it has expired; for comparing with, not for handing out."""
+        held = self._latest.value
+        return None if held is None else held[0]
+
+    @property
+    def health(self) -> Health:
+        """How the source is doing, by the clock of now."""
+        health = self._health
+        if os.getpid() != self._pid:
+            return Health("closed", health.since, health.last_update, last_error=self._why_not())
+        if health.state in ("fresh", "degraded") and self.expired:
+            return replace(health, state="stale", since=health.expires_at or health.since)
+        return health
+
+    @property
+    def expired(self) -> bool:
+        """Whether there is a value and it must not be used any more."""
+        held = self._latest.value
+        return held is not None and held[1] is not None and self._clock.now() >= held[1]
+
+    def refuse_unopened(self) -> None:
+        """Return if the source is open in this process.
+
+        Raises:
+            SourceClosedError: It is not.
+        """
+        if self._health.state == "closed" or os.getpid() != self._pid:
+            raise self._why_not()
+
+    def opened(self) -> None:
+        """Begin waiting for the first value."""
+        self._to("starting")
+
+    def publish(self, value: _T, expires_at: datetime | None, *, flaw: SpiffeError | None) -> None:
+        """Serve this value from now on, and wake all who wait for it."""
+        self._health = replace(self._health, last_update=self._clock.now(), expires_at=expires_at)
+        self.confirm(flaw=flaw)
+        self._latest.set((value, expires_at))
+
+    def confirm(self, *, flaw: SpiffeError | None) -> None:
+        """Note that the Workload API stands by what is held, but for `flaw`."""
+        self._health = replace(self._health, last_error=flaw or self._health.last_error, attempts=0)
+        self._to("degraded" if flaw else "fresh")
+
+    def trouble(self, error: SpiffeError, *, attempt: bool) -> None:
+        """Note what is wrong; what is held is served on."""
+        attempts = self._health.attempts + attempt
+        self._health = replace(self._health, last_error=error, attempts=attempts)
+        if self._health.state in ("starting", "fresh"):
+            self._to("waiting" if self._health.state == "starting" else "degraded")
+
+    def withdraw(self) -> None:
+        """Serve nothing until something is published again."""
+        self._health = replace(self._health, expires_at=None)
+        self._to("withdrawn")
+        self._latest.set(None)
+
+    def close(self, why: str, *, crash: SourceError | None = None) -> None:
+        """Serve nothing any more and let all who wait go; only the first reason counts."""
+        if self._ended:
+            return
+        self._ended, self._why_closed, self._crash = True, why, crash
+        self._health = replace(self._health, expires_at=None, last_error=crash or self._health.last_error)
+        self._to("closed")
+        self._latest.value = None
+        self._latest.close()
+
+    async def wait_updated(self) -> None:
+        """Wait until another value is published.
+
+        Raises:
+            SourceClosedError: The source is closed, or was while waiting.
+        """
+        self.refuse_unopened()
+        async for _ in self.changes():
+            return
+        raise self._why_not()
+
+    def changes(self) -> AsyncIterator[_T]:
+        """Iterate over each newest value published from now on, until the source is closed.
+
+        The iterator raises SourceClosedError if the source's background task crashes.
+        """
+        self.refuse_unopened()
+        return _Changes(self._latest, lambda: self._crash)
+
+    def _to(self, state: State) -> None:
+        if self._health.state != state:
+            self._health = replace(self._health, state=state, since=self._clock.now())
+
+    def _why_not(self) -> SourceError:
+        if os.getpid() != self._pid:
+            return SourceClosedError(
+                f"the source of {self._what} was opened before this process was forked, and its "
+                f"updates go to the parent; open a new one in the child"
+            )
+        if self._health.state == "withdrawn":
+            why = f"{self._what} was withdrawn by its issuer{_because(self._health.last_error)}"
+            return StaleError(why, reason="withdrawn")
+        error = SourceClosedError(f"the source of {self._what} {self._why_closed}")
+        error.__cause__ = self._crash
+        return error
+
+
+def _because(error: SpiffeError | None) -> str:
+    return "" if error is None else f" (last error: {error})"
+
+
+class _Changes(Generic[_T]):
+    # Not an async generator: leaving an `async for` early would leave one to the garbage
+    # collector, which trio rightly warns about.
+
+    def __init__(
+        self, latest: Latest[tuple[_T, datetime | None] | None], crash: Callable[[], SourceError | None]
+    ) -> None:
+        self._latest = latest
+        self._crash = crash
+        self._seen = latest.version
+
+    def __aiter__(self) -> _Changes[_T]:
+        return self
+
+    async def __anext__(self) -> _T:
+        while await self._latest.wait_newer(self._seen):
+            self._seen = self._latest.version
+            held = self._latest.value
+            if held is not None:
+                return held[0]
+        if (crash := self._crash()) is not None:
+            raise crash
+        raise StopAsyncIteration

@@ -1,0 +1,118 @@
+"""From opening a source to closing it: one detached background task for all it follows."""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio
+
+from spiffe_client._service import Service
+from spiffe_client.audit import Event, EventSink
+from spiffe_client.errors import SourceClosedError, SourceError
+
+__all__ = ["Lifetime"]
+
+
+class _Feed(Protocol):
+    def open(self) -> None: ...
+    async def wait_first(self) -> None: ...
+    async def run(self) -> None: ...
+    def close(self, why: str, *, crash: SourceError | None = None) -> None: ...
+
+
+class Lifetime:
+    """Opens, runs and closes what a source is made of.
+
+    It does not know the source: the background task must not keep alive what the user forgot.
+
+    Args:
+        name: Of the background task: `X509Source`.
+        feeds: At least one.
+        companions: More to run in the same task, until cancelled.
+        sink: Told of a crash.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        feeds: Sequence[_Feed],
+        companions: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+        *,
+        sink: EventSink,
+    ) -> None:
+        self._name = name
+        self._feeds = feeds
+        self._companions = companions
+        self._sink = sink
+        self._pid = os.getpid()
+        self._service: Service | None = None
+        self._closed = False
+
+    @property
+    def unclosed(self) -> bool:
+        """Whether somebody opened it in this process and did not close it."""
+        return self._service is not None and not self._closed and self._pid == os.getpid()
+
+    async def open(self) -> None:
+        """Start the background task and wait for the first update of all feeds.
+
+        If that fails or is cancelled, everything is closed again.
+
+        Raises:
+            FirstUpdateTimeoutError: No first update in time.
+            WorkloadApiError: There will not be one, whatever the wait.
+            SourceClosedError: Closed before or meanwhile, or made before a fork.
+        """
+        if self._pid != os.getpid():
+            raise SourceClosedError(f"this {self._name} was made before a fork; make a new one in the child")
+        if self._closed:
+            raise SourceClosedError(f"this {self._name} was closed; make a new one")
+        if self._service is None:
+            for feed in self._feeds:
+                feed.open()
+            self._service = Service(self._run, name=f"spiffe-client {self._name}", crashed=self._crashed)
+        try:
+            for feed in self._feeds:
+                await feed.wait_first()
+        except BaseException:  # also when cancelled: a half-open source must not go on behind anybody's back
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """Stop the background task and serve nothing any more. Idempotent, from any task."""
+        if self._pid != os.getpid():
+            return  # the connections and the task are the parent's
+        self._closed = True
+        self._close("was closed")
+        if self._service is not None:
+            await self._service.stop()
+
+    def _close(self, why: str, *, crash: SourceError | None = None) -> None:
+        for feed in self._feeds:
+            feed.close(why, crash=crash)
+
+    async def _run(self) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                for body in (*(feed.run for feed in self._feeds), *self._companions):
+                    tasks.start_soon(body)
+        except anyio.get_cancelled_exc_class():
+            # Either closed already, or its event loop ends: nobody would refresh it any more.
+            self._close("ended together with its event loop")
+            raise
+
+    def _crashed(self, error: Exception) -> None:
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        # Where, and not what: the message of an unforeseen error could hold anything.
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {at.name}, {Path(at.filename).name}:{at.lineno}"
+        crash = SourceClosedError(f"the background task of this {self._name} crashed: {where}")
+        crash.__cause__ = error
+        self._close(f"crashed: {where}", crash=crash)
+        self._sink(Event("source.crashed", str(crash), {"source": self._name}, logging.CRITICAL))

@@ -1,0 +1,48 @@
+"""What all sources have in common: opening, closing, and complaining when forgotten."""
+
+from __future__ import annotations
+
+import warnings
+from types import TracebackType
+from typing import Self
+
+from spiffe_client.sources._lifetime import Lifetime
+
+__all__ = ["Source"]
+
+
+class Source:
+    """An async context manager over a lifetime."""
+
+    def __init__(self, lifetime: Lifetime) -> None:
+        self._lifetime = lifetime
+
+    async def open(self) -> Self:
+        """Start, and wait for the first update; needed only where `async with` does not fit.
+
+        Raises:
+            FirstUpdateTimeoutError: None came in time; the message and `__cause__` say why.
+            EndpointError: The Workload API's address is missing or malformed.
+            InvalidRequestError: The Workload API calls the request malformed.
+            UnimplementedError: The Workload API does not offer this.
+            SourceClosedError: It was closed before, or made in the process this one was forked from.
+        """
+        await self._lifetime.open()
+        return self
+
+    async def aclose(self) -> None:
+        """Stop; reads raise from now on. Idempotent, prompt, from any task."""
+        await self._lifetime.aclose()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        lifetime = getattr(self, "_lifetime", None)  # absent if the constructor raised
+        if lifetime is not None and lifetime.unclosed:
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)

@@ -1,0 +1,36 @@
+"""What the user of a source decided about waiting, withdrawal, time and reporting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from spiffe_client._clock import SYSTEM_CLOCK, Clock
+from spiffe_client._retry import Backoff
+from spiffe_client.audit import EventSink, log_event
+
+__all__ = ["OnRedaction", "Terms"]
+
+#: What to do when the issuer takes an identity back: stop using it, or use it until it expires.
+OnRedaction: TypeAlias = Literal["drop", "keep-until-expiry"]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The settings that all sources share.
+
+    Attributes:
+        timeout: Seconds to wait for the first update.
+        on_redaction: `drop`, or the documented opt-out.
+        grace: Seconds for which a confirmed PermissionDenied does not cut anything off yet.
+        backoff: Between attempts to reach the Workload API.
+        clock: Where the time comes from.
+        sink: Takes the events; does not raise.
+    """
+
+    timeout: float = 30.0
+    on_redaction: OnRedaction = "drop"
+    grace: float = 3.0
+    backoff: Backoff = field(default_factory=Backoff)
+    clock: Clock = SYSTEM_CLOCK
+    sink: EventSink = log_event
