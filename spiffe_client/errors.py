@@ -305,7 +305,18 @@ class StaleError(SourceError):
         self.reason = reason
 
 
-class IdentityUnavailableError(SourceError, ssl.SSLError):
+class _TlsError(ssl.SSLError):
+    """What TLS stacks look at in an error; an `ssl.SSLError` of one argument has it empty."""
+
+    def __str__(self) -> str:  # an SSLError prints a tuple
+        return str(self.args[0])
+
+    @property
+    def strerror(self) -> str:  # type: ignore[override]  # trio searches it, and fails on None
+        return str(self.args[0])
+
+
+class IdentityUnavailableError(SourceError, _TlsError):
     """This end has no identity it may use, so no TLS connection can be made or kept.
 
     It is an `ssl.SSLError` so that every TLS stack treats it as a failed handshake; `__cause__`
@@ -315,11 +326,8 @@ class IdentityUnavailableError(SourceError, ssl.SSLError):
     code = "identity_unavailable"
     retryable = True
 
-    def __str__(self) -> str:  # an SSLError prints a tuple
-        return str(self.args[0])
 
-
-class PeerError(SpiffeError, ssl.SSLCertVerificationError):
+class PeerError(SpiffeError, _TlsError, ssl.SSLCertVerificationError):
     """The other end of a TLS connection is not who it must be.
 
     It is an `ssl.SSLError` so that every TLS stack treats it as a failed handshake.
@@ -341,9 +349,6 @@ class PeerError(SpiffeError, ssl.SSLCertVerificationError):
         self.verify_code = 1
         self.verify_message = message
 
-    def __str__(self) -> str:  # an SSLError prints a tuple
-        return str(self.args[0])
-
 
 class PeerUnverifiedError(PeerError):
     """The peer's certificate does not verify against its own trust domain's bundle."""
@@ -361,16 +366,13 @@ class PeerNotAllowedError(PeerError):
         self.rule = rule
 
 
-class TlsConfigurationError(SpiffeError, ssl.SSLError):
+class TlsConfigurationError(SpiffeError, _TlsError):
     """A TLS setting that would be ignored or would weaken verification was refused.
 
     It is an `ssl.SSLError` because some settings only show when a connection is made.
     """
 
     code = "tls_configuration"
-
-    def __str__(self) -> str:  # an SSLError prints a tuple
-        return str(self.args[0])
 
 
 class RegistrationError(SpiffeError):
