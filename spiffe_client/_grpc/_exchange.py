@@ -64,11 +64,10 @@ class Exchange:
         self._h2 = open_connection(limits, client=True)
         self._h2.send_headers(_STREAM, _request_headers(path, metadata, timeout))
         self._unsent = memoryview(frame(request))
-        self._send_request()
 
     @property
     def sending(self) -> bool:
-        """Whether part of the request waits for the server to make room."""
+        """Whether part of the request is still to be sent."""
         return bool(self._unsent) and not self.ended
 
     @property
@@ -91,7 +90,9 @@ class Exchange:
         return self.messages[0]
 
     def data_to_send(self) -> bytes:
-        """Take what is to be sent now."""
+        """Take what is to be sent now; call again after it is sent, until there is nothing."""
+        if self.sending:
+            self._send_request()
         return self._h2.data_to_send()
 
     def ping(self) -> None:
@@ -118,7 +119,6 @@ class Exchange:
                         self._on_event(event)
                 if self.ended:
                     return
-            self._send_request()
         except (ProtocolError, UnavailableError) as error:
             self._end(error)
 
@@ -136,11 +136,9 @@ class Exchange:
             self.error = error
 
     def _send_request(self) -> None:
-        while self._unsent:
-            window = self._h2.local_flow_control_window(_STREAM)
-            size = min(window, self._h2.max_outbound_frame_size, len(self._unsent))
-            if size <= 0:
-                return
+        window = self._h2.local_flow_control_window(_STREAM)
+        size = min(window, self._h2.max_outbound_frame_size, len(self._unsent))
+        if size > 0:
             chunk, self._unsent = self._unsent[:size], self._unsent[size:]
             self._h2.send_data(_STREAM, bytes(chunk), end_stream=not self._unsent)
 

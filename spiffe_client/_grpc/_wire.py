@@ -42,11 +42,9 @@ class Wire:
 
     async def send(self) -> None:
         """Send what is to be sent now."""
-        data = self.exchange.data_to_send()
-        if not data or self._mute:
-            return
         try:
-            await self._stream.send(data)
+            while not self._mute and (data := self.exchange.data_to_send()):
+                await self._stream.send(data)
         except _GONE:
             # What the server said before it closed can still be read.
             self._mute = True

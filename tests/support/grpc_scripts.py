@@ -12,6 +12,8 @@ from anyio.abc import ByteStream
 from hpack import Encoder
 from hyperframe.frame import Frame
 
+from spiffe_client._grpc._unix import cancel_safe
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
     range(10)
@@ -132,28 +134,37 @@ def frames(received: bytes | bytearray) -> list[Frame]:
 
 
 class Reader:
-    """Reads frames from a stream until a certain one comes."""
+    """Reads frames from a stream, one after the other."""
 
     def __init__(self, stream: ByteStream) -> None:
         self.stream = stream
-        self.received = bytearray()
+        self.frames: list[Frame] = []
+        self._bytes = bytearray()
+        self._read = 0
 
-    async def until(self, kind: type[Frame], flag: str | None = None) -> Frame:
-        """Wait for the next frame of a kind."""
-        seen = len([f for f in frames(self.received) if type(f) is kind and (not flag or flag in f.flags)])
+    async def _more(self) -> None:
+        self._bytes += await self.stream.receive()
+        new = frames(self._bytes)
+        self.frames += new
+        del self._bytes[: sum(9 + f.body_len for f in new) + len(PREFACE) * self._bytes.startswith(PREFACE)]
+
+    async def until(self, kind: type[Frame]) -> Frame:
+        """Wait for the next frame of a kind; skip others."""
         while True:
-            found = [f for f in frames(self.received) if type(f) is kind and (not flag or flag in f.flags)]
-            if len(found) > seen:
-                return found[seen]
-            self.received += await self.stream.receive()
+            for i, found in enumerate(self.frames[self._read :], self._read + 1):
+                if type(found) is kind:
+                    self._read = i
+                    return found
+            self._read = len(self.frames)
+            await self._more()
 
     async def until_eof(self) -> list[Frame]:
         """Wait until the other side closes; return all it has sent."""
         try:
             while True:
-                self.received += await self.stream.receive()
+                await self._more()
         except (anyio.EndOfStream, anyio.BrokenResourceError):
-            return frames(self.received)
+            return self.frames
 
 
 def listening_on(kind: str, tmp_path: Path) -> Listening:
@@ -162,8 +173,8 @@ def listening_on(kind: str, tmp_path: Path) -> Listening:
     @asynccontextmanager
     async def listening(peer: Peer) -> AsyncIterator[Connect]:
         async def serve(stream: ByteStream) -> None:
-            async with stream:
-                await peer(stream)
+            async with cancel_safe(stream) as safe:
+                await peer(safe)
 
         if kind == "unix":
             path = tmp_path / "socket"
