@@ -1,0 +1,12 @@
+"""`python -m spiffe_client.cli` is `spiffe-client`."""
+
+from __future__ import annotations
+
+import sys
+
+from spiffe_client.cli._main import main
+
+__all__: list[str] = []
+
+if __name__ == "__main__":
+    sys.exit(main())

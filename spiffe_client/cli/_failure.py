@@ -1,0 +1,84 @@
+"""An error as a person or a script gets to see it: what happened, and what to do next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spiffe_client.errors import SpiffeError
+
+__all__ = ["Failure", "failure_of"]
+
+_NEXT = {
+    "endpoint_invalid": "pass --socket or set SPIFFE_ENDPOINT_SOCKET, for example unix:///run/spire/agent.sock",
+    "no_identity_issued": "register this process with the issuer (its user, path or pod), then ask again",
+    "access_denied": "ask whoever runs the agent why this process is refused; its log says more",
+    "unimplemented": "this agent does not offer it; update the agent or use another command",
+    "unavailable": "is the agent running? `spiffe-client doctor` looks further",
+    "unexpected_status": "the agent's log says more",
+    "protocol_error": "is this the Workload API's socket, and not that of something else?",
+    "bundle_not_found": "federate with this trust domain, or name its bundle with --bundle TRUST-DOMAIN=FILE",
+    "source_closed": "run the command again",
+    "registration_invalid": "docs/dev.md shows the file",
+}
+_NEXT_WHEN_UNAVAILABLE = {
+    "missing": "start the agent, or point --socket to where its socket is",
+    "forbidden": "run as a user who may reach the socket, or have its folders opened to this one",
+    "not_a_socket": "point --socket to the agent's socket; this is something else",
+    "refused": "nobody listens there any more: start the agent again",
+    "timed_out": "the agent is there and too slow: look at its load and log, or give it more with --timeout",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no answer.
+
+    Attributes:
+        code: Stable, snake_case; the error's own where it is one of ours.
+        message: What happened, to what.
+        advice: What to do next, or nothing.
+    """
+
+    code: str
+    message: str
+    advice: str = ""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Say what an error means. Never shows the text of an error that is not ours to know."""
+    from spiffe_client.errors import SpiffeError, find
+
+    known = find(error, SpiffeError)
+    if known is not None:
+        return _of_ours(known)
+    refused = find(error, OSError)
+    if refused is not None:
+        where = f"{refused.filename}: " if refused.filename else ""
+        return Failure("os_error", f"{where}{refused.strerror or type(refused).__name__}")
+    return Failure(
+        "internal_error",
+        f"{type(error).__name__} {_place(error)}",
+        "this is a bug of spiffe-client: please report it with this line",
+    )
+
+
+def _of_ours(error: SpiffeError) -> Failure:
+    from spiffe_client.errors import UnavailableError
+
+    advice = _NEXT.get(error.code, "")
+    if isinstance(error, UnavailableError):
+        advice = _NEXT_WHEN_UNAVAILABLE.get(error.cause_kind, advice)
+    return Failure(error.code, " ".join(str(error).split()), advice)
+
+
+def _place(error: BaseException) -> str:
+    """Where it happened: the message may hold anything, the place holds nothing secret."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "(nowhere)"
+    return f"in {PurePath(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}"

@@ -1,0 +1,100 @@
+"""`spiffe-client jwt`: a JWT-SVID for an audience."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from datetime import datetime
+
+from spiffe_client._clock import SYSTEM_CLOCK
+from spiffe_client._redact import fingerprint
+from spiffe_client._retry import Backoff
+from spiffe_client.audit import Event
+from spiffe_client.cli._asking import client_for, events_to
+from spiffe_client.cli._exit import Exit
+from spiffe_client.cli._facts import until
+from spiffe_client.cli._lines import Line, line, pair
+from spiffe_client.cli._report import Report, timestamp
+from spiffe_client.errors import WorkloadApiError
+from spiffe_client.svid import JwtSvid
+from spiffe_client.workload_api import WorkloadApiClient
+
+__all__ = ["run"]
+
+#: Never asked for more often than this, in seconds, however short a token lives.
+_SHORTEST_WAIT = 1.0
+
+
+async def run(arguments: argparse.Namespace, report: Report) -> int:
+    """Fetch once, or again and again ahead of expiry."""
+    client = client_for(arguments)
+    with report.working("asking the Workload API"):
+        svids = await _fetch(client, arguments)
+    _give(svids, arguments, report)
+    while arguments.watch:
+        left = min(svid.expires_at for svid in svids) - SYSTEM_CLOCK.now()
+        with report.working("watching, until Ctrl-C"):
+            await SYSTEM_CLOCK.sleep(max(_SHORTEST_WAIT, left.total_seconds() / 2))
+            svids = await _fetch_at_last(client, arguments, report)
+        _give(svids, arguments, report)
+    return Exit.FINE
+
+
+async def _fetch(client: WorkloadApiClient, arguments: argparse.Namespace) -> tuple[JwtSvid, ...]:
+    return await client.fetch_jwt_svids(arguments.audience, subject=arguments.subject)
+
+
+async def _fetch_at_last(
+    client: WorkloadApiClient, arguments: argparse.Namespace, report: Report
+) -> tuple[JwtSvid, ...]:
+    """Fetch, as often as it takes while trying again makes sense."""
+    attempt = 0
+    while True:
+        try:
+            return await _fetch(client, arguments)
+        except WorkloadApiError as error:
+            if not error.retryable:
+                raise
+            attempt += 1
+            if attempt == 1:  # once per outage is enough
+                events_to(report)(Event("source.unavailable", str(error), {"code": error.code}))
+            await SYSTEM_CLOCK.sleep(Backoff().delay(attempt))
+
+
+def _give(svids: tuple[JwtSvid, ...], arguments: argparse.Namespace, report: Report) -> None:
+    now = SYSTEM_CLOCK.now()
+    records = [_record(svid, show_token=arguments.show_token) for svid in svids]
+    report.give({"time": timestamp(now), "svids": records}, _lines(svids, now, arguments))
+
+
+def _record(svid: JwtSvid, *, show_token: bool) -> dict[str, object]:
+    record: dict[str, object] = {
+        "id": str(svid.id),
+        "hint": svid.hint,
+        "audience": sorted(svid.audience),
+        "issued_at": None if svid.issued_at is None else timestamp(svid.issued_at),
+        "expires_at": timestamp(svid.expires_at),
+        "key_id": svid.key_id,
+        "fingerprint": fingerprint(svid.token.reveal()),
+    }
+    if show_token:
+        record["token"] = svid.token.reveal()
+    return record
+
+
+def _lines(svids: tuple[JwtSvid, ...], now: datetime, arguments: argparse.Namespace) -> Iterator[Line]:
+    if arguments.watch:
+        yield line((timestamp(now), "faint"))
+    for svid in svids:
+        yield line((str(svid.id), "name"))
+        if svid.hint:
+            yield pair("hint", svid.hint)
+        yield pair("audience", ", ".join(sorted(svid.audience)))
+        yield pair("expires", until(svid.expires_at, now))
+        if svid.issued_at is not None:
+            yield pair("issued", timestamp(svid.issued_at))
+        yield pair("key id", svid.key_id or "none")
+        if arguments.show_token:
+            yield line(svid.token.reveal())
+        else:
+            yield pair("token", f"{fingerprint(svid.token.reveal())}… (--show-token prints it)")

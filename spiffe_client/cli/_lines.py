@@ -1,0 +1,47 @@
+"""Lines of text for people, with a meaning for each part instead of a colour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+__all__ = ["Line", "Style", "line", "pair", "printable"]
+
+#: What a part of a line is, so that a terminal can show it; a pipe does not.
+Style: TypeAlias = Literal["good", "bad", "name", "faint", "strong", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line.
+
+    Attributes:
+        parts: Text without control characters, and what it is.
+    """
+
+    parts: tuple[tuple[str, Style], ...]
+
+    def __str__(self) -> str:
+        return "".join(text for text, _ in self.parts)
+
+
+def line(*parts: str | tuple[str, Style]) -> Line:
+    """Make a line of plain text and of (text, style) pairs."""
+    pairs: list[tuple[str, Style]] = [(p, "plain") if isinstance(p, str) else p for p in parts]
+    return Line(tuple((printable(text), style) for text, style in pairs))
+
+
+def printable(text: str) -> str:
+    """Escape what is not meant to be seen.
+
+    Hints, subjects and messages of others come to a terminal here: none of them may move the
+    cursor, colour the verdict, or turn the writing direction.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def pair(label: str, value: str, style: Style = "plain") -> Line:
+    """Make an indented line of a label and what it is."""
+    return line("  ", (f"{label:<13} ", "faint"), (value, style))

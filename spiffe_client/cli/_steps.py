@@ -1,0 +1,62 @@
+"""Steps that come out well or not, one after the other: the shape of `doctor` and of `demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+from spiffe_client.cli._lines import Line, Style, line
+from spiffe_client.cli._report import Report
+
+__all__ = ["State", "Step", "give_step"]
+
+#: `not_reached`: an earlier step failed without which this one says nothing.
+State: TypeAlias = Literal["ok", "failed", "not_reached"]
+
+_MARKS: Mapping[State, tuple[str, Style]] = {
+    "ok": ("✓", "good"),
+    "failed": ("✗", "bad"),
+    "not_reached": ("·", "faint"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What came of one step.
+
+    Attributes:
+        name: Stable, lower case with underscores.
+        state: How it came out.
+        detail: What was found, in words.
+        advice: What to do, where it failed.
+        facts: The same as values with stable names.
+    """
+
+    name: str
+    state: State
+    detail: str
+    advice: str = ""
+    facts: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def give_step(report: Report, step: Step) -> None:
+    """Give a step at once."""
+    record = {
+        "step": step.name,
+        "state": step.state,
+        "detail": step.detail,
+        "advice": step.advice,
+        "facts": dict(step.facts),
+    }
+    report.give(record, _lines(step))
+
+
+def _lines(step: Step) -> list[Line]:
+    mark, style = _MARKS[step.state]
+    detail: tuple[str, Style] = (step.detail, "faint" if step.state == "not_reached" else "plain")
+    lines = [line((f"{mark} ", style), (f"{step.name.replace('_', ' '):<12} ", "strong"), detail)]
+    if step.advice:
+        lines.append(line(" " * 15, ("next: ", "strong"), step.advice))
+    return lines

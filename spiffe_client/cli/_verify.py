@@ -1,0 +1,125 @@
+"""`spiffe-client verify`: is this chain or token good, check by check."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from spiffe_client._clock import SYSTEM_CLOCK
+from spiffe_client.bundle import parse_certificates_der, parse_certificates_pem
+from spiffe_client.cli._asking import client_for
+from spiffe_client.cli._evidence import Evidence, read_bundles, read_evidence
+from spiffe_client.cli._exit import Exit, UsageError
+from spiffe_client.cli._lines import Line, line
+from spiffe_client.cli._report import Report, timestamp
+from spiffe_client.errors import SpiffeError, X509SvidError
+from spiffe_client.svid import Check, JwtSvid, examine_jwt_svid, examine_x509_svid, leaf_id
+
+__all__ = ["run"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    kind: Literal["x509_svid", "jwt_svid"]
+    checks: Sequence[Check]
+    #: Whom it claims to be about, if it can be read at all; nobody has proven it if a check fails.
+    claimed: str | None
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.checks) and all(check.ok for check in self.checks)
+
+
+async def run(arguments: argparse.Namespace, report: Report) -> int:
+    """Judge one file."""
+    at = _moment(arguments.at)
+    if arguments.file == "-" and sys.stdin.isatty():
+        report.note("reading standard input, until Ctrl-D")
+    evidence = await read_evidence(arguments.file)
+    if evidence.kind == "jwt":
+        verdict = await _judge_token(evidence, arguments, at)
+    else:
+        verdict = await _judge_chain(evidence, arguments, at)
+    report.give(_record(verdict, at), _lines(verdict))
+    return Exit.FINE if verdict.ok else Exit.FAILED
+
+
+def _moment(text: str | None) -> datetime:
+    if text is None:
+        return SYSTEM_CLOCK.now()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise UsageError(
+            f"--at {text!r} is no moment; write it like 2026-11-21T23:36:17Z", command="spiffe-client verify"
+        )
+    return moment.astimezone(UTC)
+
+
+async def _judge_chain(evidence: Evidence, arguments: argparse.Namespace, at: datetime) -> _Verdict:
+    if arguments.audience is not None:
+        raise UsageError(
+            "--audience is for a JWT-SVID, and this is a certificate chain", command="spiffe-client verify"
+        )
+    parse = parse_certificates_pem if evidence.kind == "pem" else parse_certificates_der
+    chain = parse(evidence.content, error=X509SvidError)
+    bundles = read_bundles(arguments.bundle).x509
+    if bundles is None:
+        bundles = await client_for(arguments).fetch_x509_bundles()
+    try:
+        claimed = str(leaf_id(chain[0]))
+    except X509SvidError:
+        claimed = None
+    return _Verdict("x509_svid", examine_x509_svid(chain, bundles, at=at), claimed)
+
+
+async def _judge_token(evidence: Evidence, arguments: argparse.Namespace, at: datetime) -> _Verdict:
+    if not arguments.audience:
+        raise UsageError(
+            "a JWT-SVID is judged for somebody: say who accepts it with --audience",
+            command="spiffe-client verify",
+        )
+    token = evidence.content.decode()
+    bundles = read_bundles(arguments.bundle, jwt=True).jwt
+    if bundles is None:
+        bundles = await client_for(arguments).fetch_jwt_bundles()
+    try:
+        claimed = str(JwtSvid.parse_unverified(token).id)
+    except SpiffeError:
+        claimed = None
+    checks = examine_jwt_svid(token, bundles, audience=arguments.audience, at=at)
+    return _Verdict("jwt_svid", checks, claimed)
+
+
+def _record(verdict: _Verdict, at: datetime) -> dict[str, object]:
+    return {
+        "type": verdict.kind,
+        "ok": verdict.ok,
+        "id": verdict.claimed if verdict.ok else None,
+        "claimed_id": verdict.claimed,
+        "at": timestamp(at),
+        "checks": [
+            {"name": c.name, "section": c.section, "ok": c.ok, "detail": c.detail} for c in verdict.checks
+        ],
+    }
+
+
+def _lines(verdict: _Verdict) -> Iterator[Line]:
+    for check in verdict.checks:
+        mark = line(("✓ ", "good")) if check.ok else line(("✗ ", "bad"))
+        name = line(f"{check.name:<20} ", check.detail, (f"  {check.section}", "faint"))
+        yield Line(mark.parts + name.parts)
+    if verdict.ok:
+        yield line(("good: ", "good"), (verdict.claimed or "", "name"))
+    else:
+        broken = sum(not check.ok for check in verdict.checks)
+        yield line(
+            ("refused: ", "bad"),
+            f"{broken} of {len(verdict.checks)} checks failed, those behind them were not made",
+        )
