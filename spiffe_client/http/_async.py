@@ -1,0 +1,161 @@
+"""The transport for `httpx.AsyncClient`."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import threading
+from collections.abc import AsyncIterator
+from typing import Unpack
+
+import anyio
+import httpx
+
+from spiffe_client._clock import SYSTEM_CLOCK, Clock
+from spiffe_client.audit import EventSink, safe_sink
+from spiffe_client.errors import SourceError
+from spiffe_client.http._drainer import Drainer
+from spiffe_client.http._explain import no_identity, refuse_plaintext, reraise
+from spiffe_client.http._options import DRAIN, TransportOptions, check_drain, refuse_insecure
+from spiffe_client.http._pools import Pool, Pools
+from spiffe_client.http._trust import NetworkStream, follow
+from spiffe_client.tls import SpiffeTls
+
+__all__ = ["AsyncSpiffeTransport"]
+
+
+class AsyncSpiffeTransport(httpx.AsyncBaseTransport):
+    """Sends requests over SPIFFE TLS, through connections that are never older than their trust.
+
+    Works on asyncio and trio, with HTTP/1.1 and HTTP/2.
+
+    Args:
+        tls: Who this workload is and who may be on the other end.
+        drain: After an ordinary rotation, pooled connections retire at a random moment within
+            this many seconds; withdrawn trust does not wait.
+        clock: Measures and waits.
+        on_event: Told of retired connections; logged if None.
+        options: As `httpx.AsyncHTTPTransport`, without `verify`, `cert` and `trust_env`.
+
+    Raises:
+        TlsConfigurationError: An argument would weaken verification or makes no sense.
+    """
+
+    def __init__(
+        self,
+        tls: SpiffeTls,
+        *,
+        drain: float = DRAIN,
+        clock: Clock = SYSTEM_CLOCK,
+        on_event: EventSink | None = None,
+        **options: Unpack[TransportOptions],
+    ) -> None:
+        refuse_insecure(options)
+        context = tls.client_context()
+
+        def make() -> httpx.AsyncHTTPTransport:
+            return httpx.AsyncHTTPTransport(verify=context, trust_env=False, **options)
+
+        sink = safe_sink(on_event)
+        self._pools = Pools(
+            tls, make, drain=check_drain(drain), clock=clock, jitter=random.uniform, sink=sink
+        )
+        self._drainer = Drainer(self._pools, _close, clock=clock, sink=sink)
+        self._thread: int | None = None
+        follow(tls.source, after=self.retire)
+
+    def retire(self) -> None:
+        """Look at the source now: what `X509Source.after_publish` calls.
+
+        What must close at once is hung up before this returns; what may drain is closed in time by
+        a background task. Called in another thread than requests are sent in, it leaves the
+        closing to the next request.
+        """
+        with contextlib.suppress(SourceError):
+            self._pools.observe()
+        if self._thread == threading.get_ident():
+            self._drainer.wake()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request; see `httpx.AsyncBaseTransport`.
+
+        Raises:
+            httpx.ConnectError: The peer was refused, or there is no identity: the message says
+                why, and `errors.find` gets the `PeerError` or `SourceError` behind it.
+            httpx.UnsupportedProtocol: It is not an `https://` URL.
+        """
+        refuse_plaintext(request)
+        handled = sys.exception()
+        if self._thread is None:
+            self._thread = threading.get_ident()
+        pools = self._pools
+        try:
+            pool = pools.enter()
+        except SourceError as error:
+            await _close(pools.take_idle())
+            raise no_identity(error, request) from error
+        try:
+            if pools.retired:
+                await _close(pools.take_idle())
+            response = await pool.inner.handle_async_request(request)
+        except BaseException as error:
+            await _close(pools.leave(pool))
+            if not isinstance(error, Exception):
+                raise
+            reraise(error, request, handled=handled, presented=pools.identity)
+        response.stream = _Body(response, request, pools, pool)
+        return response
+
+    async def aclose(self) -> None:
+        """Close all connections, also those in use."""
+        self._drainer.stop()
+        await _close(self._pools.take_all())
+
+
+async def _close(transports: list[httpx.AsyncHTTPTransport]) -> None:
+    if transports:
+        with anyio.CancelScope(shield=True):
+            for transport in transports:
+                # What cannot be closed properly is gone all the same, and it would be another
+                # request that fails.
+                with contextlib.suppress(Exception):
+                    await transport.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    """A response's body, which holds its pool open and says why if it is cut."""
+
+    __slots__ = ("_body", "_pool", "_pools", "_request", "_stream")
+
+    def __init__(
+        self,
+        response: httpx.Response,
+        request: httpx.Request,
+        pools: Pools[httpx.AsyncHTTPTransport],
+        pool: Pool[httpx.AsyncHTTPTransport],
+    ) -> None:
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        self._body = response.stream
+        self._request = request
+        self._pools = pools
+        self._pool: Pool[httpx.AsyncHTTPTransport] | None = pool
+        self._stream: NetworkStream = response.extensions["network_stream"]
+        pools.track(pool, self._stream)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        handled = sys.exception()
+        try:
+            async for chunk in self._body:
+                yield chunk
+        except Exception as error:  # noqa: BLE001 - raised again
+            cut = self._pools.reason(self._stream)
+            reraise(error, self._request, handled=handled, cut=cut)
+
+    async def aclose(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            try:
+                await self._body.aclose()
+            finally:
+                await _close(self._pools.leave(pool))

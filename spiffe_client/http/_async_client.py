@@ -1,0 +1,148 @@
+"""`httpx.AsyncClient`, speaking SPIFFE TLS."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self, Unpack
+
+import httpx
+
+from spiffe_client.audit import EventSink
+from spiffe_client.authorize import Authorizer
+from spiffe_client.errors import SpiffeError
+from spiffe_client.http._async import AsyncSpiffeTransport
+from spiffe_client.http._explain import no_identity, refuse_plaintext
+from spiffe_client.http._identity import OwnIdentity
+from spiffe_client.http._options import (
+    DRAIN,
+    AsyncClientOptions,
+    TransportOptions,
+    check_mounts,
+    check_source,
+    refuse_insecure,
+    take_wire_options,
+)
+from spiffe_client.http._proxies import take_proxies
+from spiffe_client.http._trust import follow
+from spiffe_client.ids import SpiffeId
+from spiffe_client.tls import SpiffeTls
+from spiffe_client.workload_api import X509ContextSource
+
+__all__ = ["AsyncClient"]
+
+
+class AsyncClient(httpx.AsyncClient):
+    """An `httpx.AsyncClient` whose requests go to one SPIFFE peer and nobody else.
+
+    Everything httpx takes and does stays as it is, with these differences: URLs must be
+    `https://`; host names are looked up and not verified, the peer's SPIFFE ID is; proxies are
+    tunnelled through (CONNECT), with SPIFFE TLS inside; a mount must name the host it is for,
+    and only there requests go another way than SPIFFE TLS; `verify`, `cert` and `transport` are
+    refused.
+
+    Args:
+        peer: Who may be on the other end: a SPIFFE ID or an authorizer.
+        workload: Whose identity to use: a `Workload`, an `X509Source`, an `X509Context`. It stays
+            open when the client closes. If None, the client opens an identity of its own when it
+            is entered or first used, and closes it with itself.
+        endpoint: Address of the Workload API for that; None takes it from the environment.
+        drain: After an ordinary rotation, pooled connections retire at a random moment within
+            this many seconds; withdrawn trust does not wait.
+        on_event: Told of refused peers and retired connections; logged if None.
+        options: As `httpx.AsyncClient`.
+
+    Raises:
+        TlsConfigurationError: An argument would weaken verification or be ignored.
+        EndpointError: There is no `workload` and no Workload API address.
+    """
+
+    def __init__(
+        self,
+        *,
+        peer: Authorizer | SpiffeId | str,
+        workload: X509ContextSource | None = None,
+        endpoint: str | None = None,
+        drain: float = DRAIN,
+        on_event: EventSink | None = None,
+        **options: Unpack[AsyncClientOptions],
+    ) -> None:
+        refuse_insecure(options, but=["trust_env"])
+        check_source(workload, endpoint)
+        check_mounts(options.get("mounts"), spiffe=AsyncSpiffeTransport)
+        authorizer = Authorizer.parse(peer)
+        own: OwnIdentity | None = None
+        if workload is None:
+            own = OwnIdentity(endpoint)
+            workload = own.source
+        self._own_identity = own
+        self._tls = tls = SpiffeTls(workload, authorizer, on_event=on_event)
+        follow(tls.source, before=tls.prepare, after=tls.release)
+        wire = take_wire_options(options)
+
+        def transport(proxy: httpx.Proxy | None = None) -> _ClientTransport:
+            return _ClientTransport(own, tls, drain=drain, on_event=on_event, proxy=proxy, **wire)
+
+        routes = {
+            pattern: None if proxy is None else transport(proxy)
+            for pattern, proxy in take_proxies(options).items()
+        }
+        options["mounts"] = {**routes, **(options.get("mounts") or {})}
+        super().__init__(transport=transport(), **options)
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        try:
+            if self._own_identity is not None:
+                await self._own_identity.open()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        try:
+            await super().__aexit__(exc_type, exc_value, traceback)
+        finally:
+            await self._forget()
+
+    async def aclose(self) -> None:
+        """Close the connections, and the identity if the client opened it."""
+        try:
+            await super().aclose()
+        finally:
+            await self._forget()
+
+    async def _forget(self) -> None:
+        if self._own_identity is not None:
+            await self._own_identity.aclose()
+
+
+class _ClientTransport(AsyncSpiffeTransport):
+    """Opens the client's own identity, if it has one, when the first request comes."""
+
+    def __init__(
+        self,
+        own: OwnIdentity | None,
+        tls: SpiffeTls,
+        *,
+        drain: float,
+        on_event: EventSink | None,
+        **options: Unpack[TransportOptions],
+    ) -> None:
+        super().__init__(tls, drain=drain, on_event=on_event, **options)
+        self._own = own
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """See `AsyncSpiffeTransport`."""
+        if self._own is not None and not self._own.opened:
+            refuse_plaintext(request)
+            try:
+                await self._own.open()
+            except SpiffeError as error:
+                raise no_identity(error, request) from error
+        return await super().handle_async_request(request)

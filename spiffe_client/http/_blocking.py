@@ -1,0 +1,154 @@
+"""The transport for `httpx.Client`."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+from collections.abc import Iterator
+from typing import Unpack
+
+import httpx
+
+from spiffe_client._clock import SYSTEM_CLOCK, Clock
+from spiffe_client.audit import EventSink, safe_sink
+from spiffe_client.errors import SourceError
+from spiffe_client.http._drainer import Drainer
+from spiffe_client.http._explain import no_identity, refuse_plaintext, reraise
+from spiffe_client.http._options import DRAIN, TransportOptions, check_drain, refuse_insecure
+from spiffe_client.http._pools import Pool, Pools
+from spiffe_client.http._trust import NetworkStream, follow
+from spiffe_client.tls import SpiffeTls
+
+__all__ = ["SpiffeTransport"]
+
+
+class SpiffeTransport(httpx.BaseTransport):
+    """`AsyncSpiffeTransport` for blocking code; safe to share between threads.
+
+    Args:
+        tls: Who this workload is and who may be on the other end. Its source may live in another
+            thread.
+        drain: As for `AsyncSpiffeTransport`.
+        clock: Measures and waits.
+        on_event: Told of retired connections; logged if None.
+        options: As `httpx.HTTPTransport`, without `verify`, `cert` and `trust_env`.
+
+    Raises:
+        TlsConfigurationError: An argument would weaken verification or makes no sense.
+    """
+
+    def __init__(
+        self,
+        tls: SpiffeTls,
+        *,
+        drain: float = DRAIN,
+        clock: Clock = SYSTEM_CLOCK,
+        on_event: EventSink | None = None,
+        **options: Unpack[TransportOptions],
+    ) -> None:
+        refuse_insecure(options)
+        context = tls.client_context()
+
+        def make() -> httpx.HTTPTransport:
+            return httpx.HTTPTransport(verify=context, trust_env=False, **options)
+
+        sink = safe_sink(on_event)
+        self._pools = Pools(
+            tls, make, drain=check_drain(drain), clock=clock, jitter=random.uniform, sink=sink
+        )
+        self._drainer = Drainer(self._pools, _close_from_loop, clock=clock, sink=sink)
+        follow(tls.source, after=self.retire)
+
+    def retire(self) -> None:
+        """Look at the source now: what `X509Source.after_publish` calls.
+
+        What must close at once is closed before this returns; what may drain is closed in time by
+        a background task on the event loop this is called on, or by the next request.
+        """
+        with contextlib.suppress(SourceError):
+            self._pools.observe()
+        _close(self._pools.take_idle())
+        self._drainer.wake()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request; see `httpx.BaseTransport`.
+
+        Raises:
+            httpx.ConnectError: The peer was refused, or there is no identity: the message says
+                why, and `errors.find` gets the `PeerError` or `SourceError` behind it.
+            httpx.UnsupportedProtocol: It is not an `https://` URL.
+        """
+        refuse_plaintext(request)
+        handled = sys.exception()
+        pools = self._pools
+        try:
+            pool = pools.enter()
+        except SourceError as error:
+            _close(pools.take_idle())
+            raise no_identity(error, request) from error
+        try:
+            if pools.retired:
+                _close(pools.take_idle())
+            response = pool.inner.handle_request(request)
+        except BaseException as error:
+            _close(pools.leave(pool))
+            if not isinstance(error, Exception):
+                raise
+            reraise(error, request, handled=handled, presented=pools.identity)
+        response.stream = _Body(response, request, pools, pool)
+        return response
+
+    def close(self) -> None:
+        """Close all connections, also those in use."""
+        self._drainer.stop()
+        _close(self._pools.take_all())
+
+
+def _close(transports: list[httpx.HTTPTransport]) -> None:
+    for transport in transports:
+        # What cannot be closed properly is gone all the same, and it would be another request
+        # that fails.
+        with contextlib.suppress(Exception):
+            transport.close()
+
+
+async def _close_from_loop(transports: list[httpx.HTTPTransport]) -> None:
+    _close(transports)  # closing a socket does not block
+
+
+class _Body(httpx.SyncByteStream):
+    """A response's body, which holds its pool open and says why if it is cut."""
+
+    __slots__ = ("_body", "_pool", "_pools", "_request", "_stream")
+
+    def __init__(
+        self,
+        response: httpx.Response,
+        request: httpx.Request,
+        pools: Pools[httpx.HTTPTransport],
+        pool: Pool[httpx.HTTPTransport],
+    ) -> None:
+        assert isinstance(response.stream, httpx.SyncByteStream)
+        self._body = response.stream
+        self._request = request
+        self._pools = pools
+        self._pool: Pool[httpx.HTTPTransport] | None = pool
+        self._stream: NetworkStream = response.extensions["network_stream"]
+        pools.track(pool, self._stream)
+
+    def __iter__(self) -> Iterator[bytes]:
+        handled = sys.exception()
+        try:
+            yield from self._body
+        except Exception as error:  # noqa: BLE001 - raised again
+            cut = self._pools.reason(self._stream)
+            reraise(error, self._request, handled=handled, cut=cut)
+
+    def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            try:
+                self._body.close()
+            finally:
+                _close(self._pools.leave(pool))

@@ -1,0 +1,143 @@
+"""`httpx.Client`, speaking SPIFFE TLS."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self, Unpack
+
+import httpx
+
+from spiffe_client.audit import EventSink
+from spiffe_client.authorize import Authorizer
+from spiffe_client.errors import SpiffeError
+from spiffe_client.http._blocking import SpiffeTransport
+from spiffe_client.http._explain import no_identity, refuse_plaintext
+from spiffe_client.http._identity import BlockingIdentity
+from spiffe_client.http._options import (
+    DRAIN,
+    ClientOptions,
+    TransportOptions,
+    check_mounts,
+    check_source,
+    refuse_insecure,
+    take_wire_options,
+)
+from spiffe_client.http._proxies import take_proxies
+from spiffe_client.http._trust import follow
+from spiffe_client.ids import SpiffeId
+from spiffe_client.tls import SpiffeTls
+from spiffe_client.workload_api import X509ContextSource
+
+__all__ = ["Client"]
+
+
+class Client(httpx.Client):
+    """An `httpx.Client` whose requests go to one SPIFFE peer and nobody else.
+
+    As `AsyncClient`, for blocking code; safe to share between threads. An identity of its own is
+    kept fresh by an event loop in one background thread.
+
+    Args:
+        peer: Who may be on the other end: a SPIFFE ID or an authorizer.
+        workload: As for `AsyncClient`; its event loop may be anywhere.
+        endpoint: Address of the Workload API for that; None takes it from the environment.
+        drain: After an ordinary rotation, pooled connections retire at a random moment within
+            this many seconds; withdrawn trust does not wait.
+        on_event: Told of refused peers and retired connections; logged if None.
+        options: As `httpx.Client`.
+
+    Raises:
+        TlsConfigurationError: An argument would weaken verification or be ignored.
+        EndpointError: There is no `workload` and no Workload API address.
+    """
+
+    def __init__(
+        self,
+        *,
+        peer: Authorizer | SpiffeId | str,
+        workload: X509ContextSource | None = None,
+        endpoint: str | None = None,
+        drain: float = DRAIN,
+        on_event: EventSink | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        refuse_insecure(options, but=["trust_env"])
+        check_source(workload, endpoint)
+        check_mounts(options.get("mounts"), spiffe=SpiffeTransport)
+        authorizer = Authorizer.parse(peer)
+        own: BlockingIdentity | None = None
+        if workload is None:
+            own = BlockingIdentity(endpoint)
+            workload = own.source
+        self._own_identity = own
+        self._tls = tls = SpiffeTls(workload, authorizer, on_event=on_event)
+        follow(tls.source, before=tls.prepare, after=tls.release)
+        wire = take_wire_options(options)
+
+        def transport(proxy: httpx.Proxy | None = None) -> _ClientTransport:
+            return _ClientTransport(own, tls, drain=drain, on_event=on_event, proxy=proxy, **wire)
+
+        routes = {
+            pattern: None if proxy is None else transport(proxy)
+            for pattern, proxy in take_proxies(options).items()
+        }
+        options["mounts"] = {**routes, **(options.get("mounts") or {})}
+        super().__init__(transport=transport(), **options)
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        try:
+            if self._own_identity is not None:
+                self._own_identity.open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        try:
+            super().__exit__(exc_type, exc_value, traceback)
+        finally:
+            self._forget()
+
+    def close(self) -> None:
+        """Close the connections, and the identity if the client opened it."""
+        try:
+            super().close()
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._own_identity is not None:
+            self._own_identity.close()
+
+
+class _ClientTransport(SpiffeTransport):
+    """Opens the client's own identity, if it has one, when the first request comes."""
+
+    def __init__(
+        self,
+        own: BlockingIdentity | None,
+        tls: SpiffeTls,
+        *,
+        drain: float,
+        on_event: EventSink | None,
+        **options: Unpack[TransportOptions],
+    ) -> None:
+        super().__init__(tls, drain=drain, on_event=on_event, **options)
+        self._own = own
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """See `SpiffeTransport`."""
+        if self._own is not None and not self._own.opened:
+            refuse_plaintext(request)
+            try:
+                self._own.open()
+            except SpiffeError as error:
+                raise no_identity(error, request) from error
+        return super().handle_request(request)

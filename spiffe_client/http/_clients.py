@@ -1,0 +1,3 @@
+"""`httpx.AsyncClient` and `httpx.Client`, speaking SPIFFE TLS."""
+
+from __future__ import annotations

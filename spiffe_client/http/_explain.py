@@ -1,0 +1,93 @@
+"""The error a caller of httpx sees, with the reason in it.
+
+TLS errors reach httpx through layers that drop or hide them: on trio the message is empty, on
+asyncio an `ssl.SSLError` slips through unmapped, and httpcore raises `from None`. This is the
+border where each becomes httpx's error, and the reason is put back.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import NoReturn
+
+import httpx
+
+from spiffe_client.errors import SpiffeError, find
+
+__all__ = ["no_identity", "refuse_plaintext", "reraise"]
+
+#: A connection that ends like this before any answer may have been ended by the server's TLS stack.
+_BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+
+
+def reraise(
+    error: Exception,
+    request: httpx.Request,
+    *,
+    handled: BaseException | None,
+    cut: SpiffeError | None = None,
+    presented: str | None = None,
+) -> NoReturn:
+    """Raise the error that says why, or `error` itself where no more is known.
+
+    Args:
+        error: What httpx raised, or a TLS error that slipped through it.
+        request: The request it belongs to.
+        handled: The exception that was being handled when the request began: an earlier attempt's
+            refusal is in the contexts of this one's failure and has nothing to do with it.
+        cut: Why the connection was hung up on this side, if it was.
+        presented: The own SPIFFE ID, if no response has begun.
+    """
+    if not _is_of_transport(error):
+        raise error
+    reason = find(error, SpiffeError, handled=handled) or cut
+    if reason is not None:
+        # A failed connect stays one: callers repeat it safely, and a broken read not.
+        kind = type(error) if isinstance(error, (httpx.ConnectError, httpx.WriteError)) else httpx.ReadError
+        raise kind(str(reason), request=request) from reason
+    unmapped = isinstance(error, ssl.SSLError)
+    better = httpx.ReadError(str(error), request=request) if unmapped else error
+    if presented is not None and (isinstance(better, _BROKEN) or _broke_in_handshake(error, handled)):
+        better.add_note(
+            f"If the server requires a SPIFFE identity, it may have refused this one ({presented}): "
+            f"a TLS 1.3 server that refuses a certificate often just closes the connection and says "
+            f"why only in its own log."
+        )
+    if unmapped:
+        raise better from error
+    raise better
+
+
+def _is_of_transport(error: Exception) -> bool:
+    # An upload that is read from another client's response fails with httpx errors of its own.
+    if isinstance(error, httpx.TransportError):
+        try:
+            return error.request is None
+        except RuntimeError:
+            return True  # the transport does not set it, the client does later
+    return isinstance(error, ssl.SSLError)
+
+
+def _broke_in_handshake(error: Exception, handled: BaseException | None) -> bool:
+    return isinstance(error, httpx.ConnectError) and find(error, ssl.SSLError, handled=handled) is not None
+
+
+def no_identity(error: SpiffeError, request: httpx.Request) -> httpx.TransportError:
+    """Return the error for a request that cannot start because this workload has no identity now."""
+    kind = httpx.ConnectTimeout if isinstance(error, TimeoutError) else httpx.ConnectError
+    return kind(str(error), request=request)
+
+
+def refuse_plaintext(request: httpx.Request) -> None:
+    """Let only requests through that TLS protects.
+
+    Raises:
+        httpx.UnsupportedProtocol: It is an `http://` URL, or no HTTP at all.
+    """
+    scheme = request.url.scheme
+    if scheme not in ("https", "wss"):
+        # httpx says it this way when there is no scheme, and then there is nothing to add.
+        what = f"{scheme}:// is refused" if scheme else "Request URL is missing a protocol"
+        raise httpx.UnsupportedProtocol(
+            f"{what}: SPIFFE clients speak TLS only, use https://", request=request
+        )

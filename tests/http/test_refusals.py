@@ -1,0 +1,208 @@
+"""What a caller sees when a connection may not be made: httpx's error, with the reason in it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import anyio
+import httpx
+import pytest
+
+from spiffe_client.authorize import allow, custom, member_of
+from spiffe_client.errors import (
+    PeerError,
+    PeerNotAllowedError,
+    PeerUnverifiedError,
+    SourceClosedError,
+    SourceError,
+    StaleError,
+    find,
+)
+from spiffe_client.http import AsyncClient, AsyncSpiffeTransport, Client, SpiffeTransport
+from spiffe_client.tls import SpiffeTls, peer_of
+from tests.support.shop import SHOP, WEB, MovingSource, shop_app
+from tests.support.web_servers import serve_hypercorn, serve_uvicorn
+
+pytestmark = pytest.mark.anyio
+
+
+def open_client(face, source, peer=SHOP, **options):
+    kind = AsyncClient if face.is_async else Client
+    return face(kind(peer=peer, workload=source, **options))
+
+
+@pytest.fixture(params=["h1", "h2"])
+def serve(request: pytest.FixtureRequest):
+    """A server that presents a given identity and lets everybody of both domains in."""
+
+    @contextmanager
+    def serve(source, app, *, authorize=None):
+        tls = SpiffeTls(source, authorize or custom("anybody", lambda peer: True))
+        server = serve_uvicorn if request.param == "h1" else serve_hypercorn
+        with server(app, tls.server_context()) as port:
+            yield f"https://localhost:{port}"
+
+    serve.http2 = request.param == "h2"
+    return serve
+
+
+class TestServerThatIsRefused:
+    async def test_stranger(self, face, serve, shop, web) -> None:
+        """A proven identity that is not the peer we asked for: named, with the rule."""
+        seen = []
+        with serve(shop.source("spiffe://shop.test/billing"), shop_app(seen=seen)) as url:
+            async with open_client(face, web, http2=serve.http2) as client:
+                with pytest.raises(httpx.ConnectError) as e:
+                    await client.get(f"{url}/")
+
+        refusal = find(e.value, PeerError)
+        assert isinstance(refusal, PeerNotAllowedError)
+        assert "peer spiffe://shop.test/billing is not allowed by allow(spiffe://shop.test/orders)" == str(e.value)
+        assert "allow(spiffe://shop.test/orders)" == refusal.rule
+        assert f"{url}/" == str(e.value.request.url)
+        assert [] == seen
+
+    async def test_forged_by_a_federated_authority(self, face, serve, shop, web) -> None:
+        """The attack of a pooled trust store: another domain's authority signs our peer's ID."""
+        seen = []
+        forged = shop.other.forge_x509_svid(SHOP, dns_names=["localhost"])
+        rule = custom("orders, from wherever", lambda peer: str(peer) == SHOP)  # loads both bundles
+        with serve(shop.source(forged), shop_app(seen=seen)) as url:
+            async with open_client(face, web, rule, http2=serve.http2) as client:
+                with pytest.raises(httpx.ConnectError, match="no authority of shop.test vouches for it") as e:
+                    await client.get(f"{url}/")
+
+        assert isinstance(find(e.value, PeerError), PeerUnverifiedError)
+        assert "foreign_authority" == find(e.value, PeerError).why
+        assert [] == seen
+
+    async def test_unknown_authority(self, face, serve, shop, web) -> None:
+        """OpenSSL's own verdict is told as ours."""
+        with serve(shop.source("spiffe://other.test/orders"), shop_app()) as url:
+            async with open_client(face, web, http2=serve.http2) as client:
+                with pytest.raises(httpx.ConnectError, match="certificate does not verify") as e:
+                    await client.get(f"{url}/")
+
+        assert "certificate_invalid" == find(e.value, PeerError).why
+
+    async def test_in_a_stream(self, face, serve, shop, web) -> None:
+        """Streaming changes nothing about it."""
+        with serve(shop.source("spiffe://shop.test/billing"), shop_app()) as url:
+            async with open_client(face, web, http2=serve.http2) as client:
+                with pytest.raises(httpx.ConnectError, match="is not allowed by"):
+                    async with client.stream("GET", f"{url}/"):
+                        raise AssertionError("unreachable")
+
+    async def test_earlier_refusal_is_not_blamed(self, face, serve, shop, web) -> None:
+        """A second attempt from the handler of the first fails for its own reason."""
+        with serve(shop.source("spiffe://shop.test/billing"), shop_app()) as url:
+            async with open_client(face, web, http2=serve.http2) as client:
+                try:
+                    await client.get(f"{url}/")
+                except httpx.ConnectError as refused:
+                    first = refused
+                    with pytest.raises(httpx.ConnectError) as e:
+                        await client.get("https://127.0.0.1:9/")  # nobody listens there
+
+        assert find(first, PeerError) is not None
+        assert "is not allowed" not in str(e.value)
+        assert e.value.__cause__ is None or find(e.value.__cause__, PeerError, handled=first) is None
+
+
+class TestServerThatRefuses:
+    async def test_hint_names_the_identity_that_was_shown(self, face, serve, shop, web, orders) -> None:
+        """A TLS 1.3 server that refuses a client just hangs up: the error says what that may mean."""
+        seen = []
+        with serve(orders, shop_app(seen=seen), authorize=allow("spiffe://shop.test/admin")) as url:
+            async with open_client(face, web, http2=serve.http2) as client:
+                with pytest.raises(httpx.TransportError) as e:
+                    await client.get(f"{url}/")
+
+        assert find(e.value, PeerError) is None
+        assert any("may have refused this one (spiffe://shop.test/web)" in note for note in e.value.__notes__)
+        assert [] == seen
+
+    async def test_no_hint_where_nobody_listens(self, face, shop, web) -> None:
+        """A connection refused by the system has nothing to do with identities."""
+        async with open_client(face, web) as client:
+            with pytest.raises(httpx.ConnectError) as e:
+                await client.get("https://127.0.0.1:9/")
+
+        assert not hasattr(e.value, "__notes__")
+
+    async def test_server_without_tls(self, face, web) -> None:
+        """Not TLS at all: httpx's ConnectError, as from httpx."""
+        with serve_uvicorn(shop_app(), None) as port:
+            async with open_client(face, web) as client:
+                with pytest.raises(httpx.ConnectError):
+                    await client.get(f"https://localhost:{port}/")
+
+
+class TestPlaintext:
+    @pytest.mark.parametrize("url", ["http://localhost/", "ws://localhost/", "ftp://localhost/"])
+    async def test_other_schemes(self, face, web, url) -> None:
+        """TLS or nothing."""
+        async with open_client(face, web) as client:
+            with pytest.raises(httpx.UnsupportedProtocol, match="TLS only, use https://"):
+                await client.get(url)
+
+    async def test_url_without_scheme(self, face, web) -> None:
+        """httpx's words for it are kept."""
+        async with open_client(face, web) as client:
+            with pytest.raises(httpx.UnsupportedProtocol, match="Request URL is missing"):
+                await client.get("localhost/orders")
+
+    async def test_redirect_down(self, face, shop, web, orders) -> None:
+        """The peer itself cannot send a client to a plaintext URL."""
+        tls = SpiffeTls(orders, member_of("shop.test"))
+        with serve_uvicorn(shop_app(), tls.server_context()) as port:
+            async with open_client(face, web, follow_redirects=True) as client:
+                with pytest.raises(httpx.UnsupportedProtocol, match="http:// is refused"):
+                    await client.get(f"https://localhost:{port}/redirect?http://localhost:{port}/")
+
+
+class TestNoIdentity:
+    @pytest.mark.parametrize(
+        "error",
+        [StaleError("expired at noon", reason="expired"), StaleError("withdrawn at noon", reason="withdrawn"),
+         SourceClosedError("closed at noon")],
+        ids=lambda e: e.code + getattr(e, "reason", ""),
+    )
+    async def test_request_says_why(self, face, shop, error) -> None:
+        """No identity, no connection: the source's words, as a ConnectError."""
+        source = MovingSource(shop.context(WEB))
+        source.publish(error)
+        async with open_client(face, source) as client:
+            with pytest.raises(httpx.ConnectError, match="at noon") as e:
+                await client.get("https://localhost:9/")
+
+        assert error is find(e.value, SourceError)
+
+
+class TestPeerOfResponse:
+    async def test_who_answered(self, face, serve, web, orders) -> None:
+        """The proven peer of a response, on each kind of connection."""
+        with serve(orders, shop_app()) as url:
+            async with open_client(face, web, http2=serve.http2) as client:
+                async with client.stream("GET", f"{url}/") as stream:
+                    assert SHOP == str(peer_of(stream.response).id)
+                    await stream.read()
+
+
+class TestTransportErrorsOfOthers:
+    async def test_upload_from_a_failing_response(self, shop, web, orders) -> None:
+        """What an upload's own source raises is handed on as it is, whatever is behind it."""
+        theirs = httpx.ReadError("the other connection broke", request=httpx.Request("GET", "https://a.test"))
+        theirs.__cause__ = PeerUnverifiedError("of another connection")
+
+        async def upload():
+            yield b"first"
+            raise theirs
+
+        tls = SpiffeTls(orders, member_of("shop.test"))
+        with serve_uvicorn(shop_app(), tls.server_context()) as port:
+            async with AsyncClient(peer=SHOP, workload=web) as client:
+                with pytest.raises(httpx.ReadError) as e:
+                    await client.post(f"https://localhost:{port}/", content=upload())
+
+        assert theirs is e.value
