@@ -10,7 +10,8 @@ from datetime import timedelta
 from cryptography import x509
 
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
-from spiffe_client.bundle import JwtAuthority, JwtBundle, SpiffeBundle, WitBundle, X509Bundle
+from spiffe_client.bundle import JwtAuthority, JwtBundle, SpiffeBundle, X509Bundle
+from spiffe_client.bundle.experimental import WitBundle
 from spiffe_client.dev._certificates import X509Authority, issue_leaf, make_authority, new_key
 from spiffe_client.dev._jws import ALGORITHM, JwsAuthority, private_jwk
 from spiffe_client.dev._keyring import Keyring

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
 
 import anyio
-from cryptography import x509
 
 from spiffe_client._clock import Clock
 from spiffe_client._latest import Latest
@@ -17,6 +15,7 @@ from spiffe_client.dev._caller import Caller
 from spiffe_client.dev._federation import Federation
 from spiffe_client.dev._registration import Registration
 from spiffe_client.dev._registrations import Registrations
+from spiffe_client.dev._renewals import Renewals
 from spiffe_client.dev._streams import Streams
 from spiffe_client.svid import X509Svid
 
@@ -24,13 +23,6 @@ __all__ = ["Issuer"]
 
 #: The shortest wait for a renewal, in seconds, however little is left of an SVID's life.
 _SHORTEST_WAIT = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class _Issued:
-    svid: X509Svid
-    issuer: x509.Certificate
-    renew_at: datetime
 
 
 class Issuer:
@@ -68,8 +60,11 @@ class Issuer:
         self._registrations = registrations.require(ca.trust_domain)
         self._svid_ttl = svid_ttl
         self._jwt_ttl = jwt_ttl
-        self._issued: dict[Registration, _Issued] = {}
-        self._unsubscribe = ca.subscribe(self._changed)
+        self._signer = ca.issuer
+        #: X509-SVIDs, and WIT-SVIDs with their keys.
+        self.x509_svids = Renewals(self._issue_x509_svid, clock)
+        self.wit_svids = Renewals(self._issue_wit_svid, clock)
+        self._unsubscribe = ca.subscribe(self._authority_changed)
 
     @property
     def registrations(self) -> Registrations:
@@ -79,7 +74,7 @@ class Issuer:
     @registrations.setter
     def registrations(self, registrations: Registrations) -> None:
         self._registrations = registrations.require(self.ca.trust_domain)
-        self._issued = {e: issued for e, issued in self._issued.items() if e in registrations.entries}
+        self._keep_only(registrations.entries)
         self._changed()
 
     def matching(self, caller: Caller) -> tuple[Registration, ...]:
@@ -88,7 +83,7 @@ class Issuer:
 
     def rotate(self) -> None:
         """Issue every SVID anew, now."""
-        self._issued.clear()
+        self._keep_only(())
         self._changed()
 
     def close(self) -> None:
@@ -97,25 +92,9 @@ class Issuer:
         self.federation.clear()
         self.changes.close()
 
-    def x509_svid(self, entry: Registration) -> X509Svid:
-        """Return the current X509-SVID of a registration, a new one if it is time."""
-        now = self.clock.now()
-        issued = self._issued.get(entry)
-        if issued is None or now >= issued.renew_at or issued.issuer is not self.ca.issuer:
-            svid = self.ca.issue_x509_svid(
-                entry.id, ttl=entry.ttl or self._svid_ttl, hint=entry.hint, dns_names=entry.dns_names
-            )
-            renew_at = now + (svid.not_after - now) / 2
-            issued = self._issued[entry] = _Issued(svid, self.ca.issuer, renew_at)
-        return issued.svid
-
     def jwt_svid(self, entry: Registration, audience: Sequence[str]) -> str:
         """Return a new JWT-SVID of a registration."""
         return self.ca.issue_jwt_svid(entry.id, audience, ttl=self._jwt_ttl)
-
-    def wit_svid(self, entry: Registration) -> tuple[str, str]:
-        """Return a new WIT-SVID of a registration, and its private key as a JWK."""
-        return self.ca.issue_wit_svid(entry.id, ttl=self._jwt_ttl)
 
     def foreign_bundles(self, entries: Iterable[Registration]) -> tuple[SpiffeBundle, ...]:
         """Return the federated bundles that a caller with these registrations gets."""
@@ -130,22 +109,21 @@ class Issuer:
         """Wait until every client with an open stream has been told of all changes so far."""
         await self.streams.wait_told(self.changes.version)
 
-    async def wait_news(self, seen: int, entries: Iterable[Registration]) -> bool:
-        """Wait until something changed or an SVID of these registrations is to be renewed.
+    async def wait_news(self, seen: int, due: datetime | None) -> bool:
+        """Wait until something changed or something is to be renewed.
 
         Args:
             seen: The version of `changes` that the caller has acted upon.
-            entries: Whose SVIDs the caller has been given.
+            due: When something that the caller was given is to be renewed, if ever.
 
         Returns:
             False when the trust domain was closed instead.
         """
-        due = [issued.renew_at for e in entries if (issued := self._issued.get(e)) is not None]
-        if not due:
+        if due is None:
             return await self.changes.wait_newer(seen)
         is_open = True
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._wait_until, min(due), tasks.cancel_scope)
+            tasks.start_soon(self._wait_until, due, tasks.cancel_scope)
             is_open = await self.changes.wait_newer(seen)
             tasks.cancel_scope.cancel()
         return is_open
@@ -153,6 +131,26 @@ class Issuer:
     async def _wait_until(self, due: datetime, wake: anyio.CancelScope) -> None:
         await self.clock.sleep(max(_SHORTEST_WAIT, (due - self.clock.now()).total_seconds()))
         wake.cancel()
+
+    def _issue_x509_svid(self, entry: Registration) -> tuple[X509Svid, datetime]:
+        svid = self.ca.issue_x509_svid(
+            entry.id, ttl=entry.ttl or self._svid_ttl, hint=entry.hint, dns_names=entry.dns_names
+        )
+        return svid, svid.not_after
+
+    def _issue_wit_svid(self, entry: Registration) -> tuple[tuple[str, str], datetime]:
+        expires_at = self.clock.now() + timedelta(seconds=self._jwt_ttl)
+        return self.ca.issue_wit_svid(entry.id, ttl=self._jwt_ttl), expires_at
+
+    def _keep_only(self, entries: Collection[Registration]) -> None:
+        self.x509_svids.keep_only(entries)
+        self.wit_svids.keep_only(entries)
+
+    def _authority_changed(self) -> None:
+        if self._signer is not self.ca.issuer:
+            self._signer = self.ca.issuer
+            self.x509_svids.keep_only(())
+        self._changed()
 
     def _changed(self) -> None:
         self.changes.set(None)

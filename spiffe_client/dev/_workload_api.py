@@ -7,6 +7,7 @@ without the mandatory header (Workload Endpoint §6.1) and to callers that no re
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -65,7 +66,7 @@ class WorkloadApi:
     def handlers(self) -> Mapping[str, Handler[Caller]]:
         """What to call by the path of the request: the service has no package (§4)."""
         calls: dict[str, Handler[Caller]] = {
-            "FetchX509SVID": lambda call: self._stream(call, self._x509_svids),
+            "FetchX509SVID": lambda call: self._stream(call, self._x509_svids, self._issuer.x509_svids.due),
             "FetchX509Bundles": lambda call: self._stream(call, self._x509_bundles),
             "FetchJWTSVID": self._fetch_jwt_svid,
             "FetchJWTBundles": lambda call: self._stream(call, self._jwt_bundles),
@@ -86,9 +87,18 @@ class WorkloadApi:
         return entries
 
     async def _stream(
-        self, call: Call[Caller], answer: Callable[[_Entries], Message]
+        self,
+        call: Call[Caller],
+        answer: Callable[[_Entries], Message],
+        due: Callable[[_Entries], datetime | None] = lambda _entries: None,
     ) -> AsyncIterator[bytes]:
-        """Send the answer whenever it is another one than before (§4.3), until nobody is left."""
+        """Send the answer whenever it is another one than before (§4.3), until nobody is left.
+
+        Args:
+            call: Who asks.
+            answer: Makes the answer.
+            due: Says when something in the answer is to be renewed.
+        """
         sent: bytes | None = None
         with self._issuer.streams.open() as told:
             while True:
@@ -99,13 +109,13 @@ class WorkloadApi:
                     yield message
                     sent = message
                 told(seen)
-                if not await self._issuer.wait_news(seen, entries):
+                if not await self._issuer.wait_news(seen, due(entries)):
                     return
 
     def _x509_svids(self, entries: _Entries) -> X509SvidResponse:
         own = self._issuer.ca.x509_bundle.to_der()
         return X509SvidResponse(
-            svids=tuple(_x509_entry(self._issuer.x509_svid(e), own) for e in entries),
+            svids=tuple(_x509_entry(self._issuer.x509_svids.current(e), own) for e in entries),
             federated_bundles={
                 str(b.trust_domain.id): b.x509_bundle.to_der() for b in self._issuer.foreign_bundles(entries)
             },
@@ -152,13 +162,16 @@ class WorkloadApi:
             raise StatusError(Status.INVALID_ARGUMENT, str(error)) from error
         yield answer
 
-    async def _fetch_wit_svid(self, call: Call[Caller]) -> AsyncIterator[bytes]:
-        request = _decoded(WitSvidRequest, call)
-        svids = []
-        for entry in _only(request.spiffe_id, self._entries(call)):
-            token, key = self._issuer.wit_svid(entry)
-            svids.append(WitSvidEntry(str(entry.id), token, key, entry.hint))
-        yield WitSvidResponse(svids=tuple(svids)).encode()
+    def _fetch_wit_svid(self, call: Call[Caller]) -> AsyncIterator[bytes]:
+        wanted = _decoded(WitSvidRequest, call).spiffe_id
+
+        def answer(entries: _Entries) -> WitSvidResponse:
+            current = [(e, self._issuer.wit_svids.current(e)) for e in _only(wanted, entries)]
+            return WitSvidResponse(
+                svids=tuple(WitSvidEntry(str(e.id), token, key, e.hint) for e, (token, key) in current)
+            )
+
+        return self._stream(call, answer, self._issuer.wit_svids.due)
 
 
 def _x509_entry(svid: X509Svid, own_bundle: bytes) -> X509SvidEntry:

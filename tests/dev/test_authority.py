@@ -11,11 +11,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from spiffe_client.bundle import BundleSet, JwtBundle, SpiffeBundle, WitBundle, X509Bundle
+from spiffe_client.bundle import BundleSet, JwtBundle, SpiffeBundle, X509Bundle
+from spiffe_client.bundle.experimental import WitBundle
 from spiffe_client.dev import CertificateAuthority
 from spiffe_client.errors import InvalidIdError, X509SvidError
 from spiffe_client.ids import SpiffeId, TrustDomain
 from spiffe_client.svid import verify_jwt_svid
+from spiffe_client.svid.experimental import WitSvid, verify_wit_svid
 from tests.support.stepping_clock import SteppingClock
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, 250000, tzinfo=UTC)
@@ -196,6 +198,9 @@ class TestWitSvid:
         assert {n: v for n, v in private.items() if n != "d"} == claims["cnf"]["jwk"]
         assert "ES256" == claims["cnf"]["jwk"]["alg"]
         assert jwt.PyJWK(private).key.public_key() == jwt.PyJWK(claims["cnf"]["jwk"]).key
+        assert WitSvid.parse_unverified(token, key).wit == verify_wit_svid(
+            token, BundleSet([ca.wit_bundle]), possession=lambda *_: None, at=NOW
+        )
         assert ca.wit_bundle == WitBundle.parse_jwks(A, ca.wit_bundle.to_jwks())
 
 

@@ -23,6 +23,7 @@ from spiffe_client.errors import UnavailableError
 from spiffe_client.ids import SpiffeId, TrustDomain
 from spiffe_client.workload_api._jwt_messages import JwtBundlesResponse
 from spiffe_client.workload_api._messages import X509BundlesResponse, X509SvidEntry, X509SvidResponse
+from spiffe_client.workload_api._wit_messages import WitSvidResponse
 from tests.support.raw_workload_api import RawWorkloadApi
 from tests.support.stepping_clock import SteppingClock
 
@@ -91,6 +92,18 @@ class TestRotation:
         assert 60 == (leaf(first).not_valid_after_utc - START).total_seconds()
         assert 90 == (leaf(second).not_valid_after_utc - START).total_seconds()
 
+    async def test_wit_svids_too(self, domain: DevTrustDomain, api: RawWorkloadApi, clock: SteppingClock) -> None:
+        """At half of their life, and on demand (experimental)."""
+        async with api.watch("FetchWITSVID", WitSvidResponse) as messages:
+            seen = [await anext(messages)]
+            await clock.wait_sleepers()
+            clock.step(30)
+            seen.append(await anext(messages))
+            await domain.rotate()
+            seen.append(await anext(messages))
+
+        assert 3 == len({m.svids[0].wit_svid_key for m in seen})
+
     async def test_each_registration_at_its_own_pace(
         self, domain: DevTrustDomain, api: RawWorkloadApi, clock: SteppingClock
     ) -> None:
@@ -111,9 +124,9 @@ class TestRotation:
         entry = Registration(ORDERS, Selectors(any_caller=True))
         issuer = Issuer(ca, Registrations((entry,)), svid_ttl=60, jwt_ttl=60, clock=clock)
         clock.step(20)
-        assert issuer.x509_svid(entry).not_after < clock.now()
+        assert issuer.x509_svids.current(entry).not_after < clock.now()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(issuer.wait_news, issuer.changes.version, [entry])
+            tasks.start_soon(issuer.wait_news, issuer.changes.version, issuer.x509_svids.due([entry]))
             await clock.wait_sleepers()
             assert [clock.now() + timedelta(seconds=0.5)] == clock.due
             clock.step(0.5)

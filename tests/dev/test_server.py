@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import stat
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -174,3 +175,27 @@ class TestCallers:
         async with serving(WorkloadApiServer(issuer(other), path)) as api:
             with pytest.raises(StatusError, match="no identity issued"):
                 await identities(api)
+
+    async def test_processes_of_one_user_are_told_apart(self, path: Path) -> None:
+        """Another process gets what its process ID and executable are registered for, we do not."""
+        script = (
+            "import sys, anyio\n"
+            "from spiffe_client.workload_api._messages import X509SvidResponse\n"
+            "from tests.support.raw_workload_api import RawWorkloadApi\n"
+            "sys.stdin.readline()\n"
+            "async def main():\n"
+            "    response = await RawWorkloadApi(sys.argv[1]).first('FetchX509SVID', X509SvidResponse)\n"
+            "    print(*[s.spiffe_id for s in response.svids])\n"
+            "anyio.run(main)\n"
+        )
+        async with await anyio.open_process(
+            [sys.executable, "-c", script, f"unix:{path}"], cwd=Path(__file__).parents[2], stderr=None
+        ) as child:
+            theirs = Selectors(pid=child.pid, path=sys.executable if sys.platform == "linux" else None)
+            async with serving(WorkloadApiServer(issuer(theirs), path)) as api:
+                await child.stdin.send(b"\n")
+                answer = b"".join([chunk async for chunk in child.stdout])
+                with pytest.raises(StatusError, match="no identity issued"):
+                    await identities(api)
+
+        assert f"{ORDERS}\n".encode() == answer

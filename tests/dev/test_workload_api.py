@@ -34,12 +34,12 @@ STREAMS = {
     "FetchX509SVID": X509SvidResponse,
     "FetchX509Bundles": X509BundlesResponse,
     "FetchJWTBundles": JwtBundlesResponse,
+    "FetchWITSVID": WitSvidResponse,
     "FetchWITBundles": WitBundlesResponse,
 }
 REQUESTS = {
     "FetchJWTSVID": (JwtSvidRequest(("me",)), JwtSvidResponse),
     "ValidateJWTSVID": (ValidateJwtSvidRequest("me", "a.b.c"), ValidateJwtSvidResponse),
-    "FetchWITSVID": (WitSvidRequest(), WitSvidResponse),
 }
 
 
@@ -93,7 +93,7 @@ class TestEveryCall:
 
         assert Status.UNIMPLEMENTED == e.value.status
 
-    @pytest.mark.parametrize("method", REQUESTS)
+    @pytest.mark.parametrize("method", [*REQUESTS, "FetchWITSVID"])
     async def test_a_malformed_request(self, domain: DevTrustDomain, api: RawWorkloadApi, method: str) -> None:
         """It is the client's mistake, and said so."""
         domain.register(ORDERS, any=True)
@@ -262,12 +262,23 @@ class TestValidation:
 
 
 class TestWitSvids:
+    @pytest.mark.parametrize(
+        ("wanted", "status"), [("billing", Status.INVALID_ARGUMENT), (str(BILLING), Status.PERMISSION_DENIED)]
+    )
+    async def test_what_is_refused(self, domain: DevTrustDomain, api: RawWorkloadApi, wanted: str, status: Status) -> None:
+        """No SPIFFE ID, somebody else's identity."""
+        domain.register(ORDERS, any=True)
+        with pytest.raises(StatusError) as e:
+            await api.first("FetchWITSVID", WitSvidResponse, request=WitSvidRequest(wanted))
+
+        assert status == e.value.status
+
     async def test_token_key_and_bundle(self, domain: DevTrustDomain, api: RawWorkloadApi) -> None:
         """Answered, not Unimplemented (Workload API §7, incubating)."""
         domain.register(ORDERS, any=True, hint="internal")
         domain.register(BILLING, any=True)
-        response = await api.call("FetchWITSVID", WitSvidRequest(), WitSvidResponse)
-        named = await api.call("FetchWITSVID", WitSvidRequest(str(BILLING)), WitSvidResponse)
+        response = await api.first("FetchWITSVID", WitSvidResponse)
+        named = await api.first("FetchWITSVID", WitSvidResponse, request=WitSvidRequest(str(BILLING)))
         bundles = await api.first("FetchWITBundles", WitBundlesResponse)
 
         assert [(str(ORDERS), "internal"), (str(BILLING), "")] == [(s.spiffe_id, s.hint) for s in response.svids]

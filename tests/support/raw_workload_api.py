@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 import anyio
@@ -52,21 +52,28 @@ class RawWorkloadApi:
         )
         return answer.decode(reply)
 
-    def watch(
-        self, method: str, answer: type[_M], *, metadata: tuple[tuple[str, str], ...] = HEADER
-    ) -> AbstractAsyncContextManager[AsyncIterator[_M]]:
-        """One empty request, a stream of answers."""
-        return self._watch(method, answer, metadata)
-
     @asynccontextmanager
-    async def _watch(
-        self, method: str, answer: type[_M], metadata: tuple[tuple[str, str], ...]
+    async def watch(
+        self,
+        method: str,
+        answer: type[_M],
+        *,
+        request: Message | None = None,
+        metadata: tuple[tuple[str, str], ...] = HEADER,
     ) -> AsyncIterator[AsyncIterator[_M]]:
-        path = f"/SpiffeWorkloadAPI/{method}"
-        async with _grpc.server_stream(self.connect, path, b"", metadata=metadata, timeout_first=10.0) as messages:
+        """One request, empty unless given, and a stream of answers."""
+        path, raw = f"/SpiffeWorkloadAPI/{method}", b"" if request is None else request.encode()
+        async with _grpc.server_stream(self.connect, path, raw, metadata=metadata, timeout_first=10.0) as messages:
             yield _Decoded(messages, answer)
 
-    async def first(self, method: str, answer: type[_M], *, metadata: tuple[tuple[str, str], ...] = HEADER) -> _M:
+    async def first(
+        self,
+        method: str,
+        answer: type[_M],
+        *,
+        request: Message | None = None,
+        metadata: tuple[tuple[str, str], ...] = HEADER,
+    ) -> _M:
         """The first message of a stream."""
-        async with self.watch(method, answer, metadata=metadata) as messages:
+        async with self.watch(method, answer, request=request, metadata=metadata) as messages:
             return await anext(messages)
