@@ -117,7 +117,9 @@ def _ssl_of(connection: object) -> object:
         return connection.extra(TLSAttribute.ssl_object, None)  # noqa: S610 - anyio, not Django
     get_extra_info = getattr(connection, "get_extra_info", None)
     if callable(get_extra_info):  # asyncio, uvloop, httpcore
-        return get_extra_info("ssl_object")
+        found = get_extra_info("ssl_object")
+        # httpcore's blocking streams give the private object inside of the socket.
+        return found if isinstance(found, (ssl.SSLObject, ssl.SSLSocket)) else get_extra_info("socket")
     extensions = getattr(connection, "extensions", None)
     if isinstance(extensions, Mapping):  # responses of httpx and httpcore
         return _ssl_of(extensions.get("network_stream"))
