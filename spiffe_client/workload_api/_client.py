@@ -185,7 +185,7 @@ class WorkloadApiClient:
             answer = await self._caller.ask("ValidateJWTSVID", request, hide=token)
         except InvalidRequestError as error:
             # The header was sent and no field is empty, so that it is the token that is invalid.
-            raise JwtSvidError(f"the Workload API does not accept the JWT-SVID: {error}") from error
+            raise JwtSvidError(f"the Workload API does not accept the JWT-SVID: {error.__cause__}") from error
         return _jwt.read_validated(answer)
 
     def _x509_context(self, refused: Refused, message: bytes) -> X509Context:

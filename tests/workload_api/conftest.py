@@ -1,11 +1,14 @@
-"""The official protobuf package as a second opinion on every message."""
+"""The official protobuf package as a second opinion on messages, and a Workload API to talk to."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2
+
+from tests.support.scripted_workload_api import ScriptedWorkloadApi
 
 _TYPES = {"string": 9, "bytes": 12}
 _MESSAGE = 11
@@ -79,3 +82,10 @@ def official() -> SimpleNamespace:
             for name in _MESSAGES
         }
     )
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[ScriptedWorkloadApi]:
+    """A Workload API that answers what the test tells it to."""
+    async with ScriptedWorkloadApi() as api:
+        yield api
