@@ -88,8 +88,8 @@ class Feed(Generic[_T]):
             WorkloadApiError: It will not come, whatever the wait.
             SourceClosedError: The source was closed meanwhile.
         """
-        if self._settled is not None:
-            await self._settled.wait()
+        assert self._settled is not None
+        await self._settled.wait()
         if self._failure is not None:
             raise self._failure
         self.holding.refuse_unopened()

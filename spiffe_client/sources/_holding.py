@@ -32,7 +32,7 @@ class Holding(Generic[_T]):
     def __init__(self, what: str, clock: Clock) -> None:
         self._what = what
         self._clock = clock
-        self._pid = os.getpid()
+        self._pid: int | None = None
         # Value and expiry travel together, so that a reader on another thread never sees one
         # generation's value with another one's expiry.
         self._latest: Latest[tuple[_T, datetime | None] | None] = Latest(None)
@@ -49,7 +49,7 @@ class Holding(Generic[_T]):
             SourceClosedError: Not open, or opened by the process this one was forked from.
         """
         held = self._latest.value
-        if held is None or os.getpid() != self._pid:
+        if held is None or self._forked:
             raise self._why_not()
         value, expires_at = held
         if expires_at is not None and self._clock.now() >= expires_at:
@@ -70,7 +70,7 @@ class Holding(Generic[_T]):
     def health(self) -> Health:
         """How the source is doing, by the clock of now."""
         health = self._health
-        if os.getpid() != self._pid:
+        if self._forked:
             return Health("closed", health.since, health.last_update, last_error=self._why_not())
         if health.state in ("fresh", "degraded") and self.expired:
             return replace(health, state="stale", since=health.expires_at or health.since)
@@ -82,17 +82,22 @@ class Holding(Generic[_T]):
         held = self._latest.value
         return held is not None and held[1] is not None and self._clock.now() >= held[1]
 
+    @property
+    def _forked(self) -> bool:
+        return self._pid is not None and self._pid != os.getpid()
+
     def refuse_unopened(self) -> None:
         """Return if the source is open in this process.
 
         Raises:
             SourceClosedError: It is not.
         """
-        if self._health.state == "closed" or os.getpid() != self._pid:
+        if self._health.state == "closed" or self._forked:
             raise self._why_not()
 
     def opened(self) -> None:
-        """Begin waiting for the first value."""
+        """Begin waiting for the first value, for this process and no child of it."""
+        self._pid = os.getpid()
         self._to("starting")
 
     def publish(self, value: _T, expires_at: datetime | None, *, flaw: SpiffeError | None) -> None:
@@ -153,7 +158,7 @@ class Holding(Generic[_T]):
             self._health = replace(self._health, state=state, since=self._clock.now())
 
     def _why_not(self) -> SourceError:
-        if os.getpid() != self._pid:
+        if self._forked:
             return SourceClosedError(
                 f"the source of {self._what} was opened before this process was forked, and its "
                 f"updates go to the parent; open a new one in the child"

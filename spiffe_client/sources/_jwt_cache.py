@@ -35,6 +35,8 @@ _AT_LEAST = 1.0
 #: A failed renewal has half a lifetime to succeed: no hurry, and no crowd at an agent that is down.
 _RENEWAL = Backoff(first=1.0, cap=30.0)
 
+_CLOSED = "the source of the JWT-SVIDs is not open (any more)"
+
 
 @dataclass(frozen=True, slots=True)
 class JwtRequest:
@@ -71,7 +73,7 @@ class _Flight:
     def __init__(self) -> None:
         self.done = anyio.Event()
         self.svid: JwtSvid | None = None
-        self.error: SpiffeError = SourceClosedError("the source of the JWT-SVIDs was closed")
+        self.error: SpiffeError = SourceClosedError(_CLOSED)
 
 
 class JwtCache:
@@ -145,10 +147,6 @@ class JwtCache:
                 await self._agenda.run()
         finally:
             self._tasks = None
-            # Also those whose task was cancelled before its first step.
-            for flight in self._flights.values():
-                flight.done.set()
-            self._flights.clear()
 
     def _cached(self, request: JwtRequest) -> JwtSvid | None:
         entry = self._entries.get(request)
@@ -160,7 +158,7 @@ class JwtCache:
 
     def _launch(self, request: JwtRequest) -> _Flight:
         if self._tasks is None:
-            raise SourceClosedError("the source of the JWT-SVIDs is not open")
+            raise SourceClosedError(_CLOSED)
         flight = self._flights[request] = _Flight()
         self._tasks.start_soon(self._fly, request, flight)
         return flight

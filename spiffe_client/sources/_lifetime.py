@@ -49,14 +49,19 @@ class Lifetime:
         self._feeds = feeds
         self._companions = companions
         self._sink = sink
-        self._pid = os.getpid()
+        # Of the process that opened it: one made before a fork may be opened in each child.
+        self._pid: int | None = None
         self._service: Service | None = None
         self._closed = False
 
     @property
     def unclosed(self) -> bool:
         """Whether somebody opened it in this process and did not close it."""
-        return self._service is not None and not self._closed and self._pid == os.getpid()
+        return self._service is not None and not self._closed and not self._forked
+
+    @property
+    def _forked(self) -> bool:
+        return self._pid is not None and self._pid != os.getpid()
 
     async def open(self) -> None:
         """Start the background task and wait for the first update of all feeds.
@@ -66,13 +71,16 @@ class Lifetime:
         Raises:
             FirstUpdateTimeoutError: No first update in time.
             WorkloadApiError: There will not be one, whatever the wait.
-            SourceClosedError: Closed before or meanwhile, or made before a fork.
+            SourceClosedError: Closed before or meanwhile, or opened before a fork.
         """
-        if self._pid != os.getpid():
-            raise SourceClosedError(f"this {self._name} was made before a fork; make a new one in the child")
+        if self._forked:
+            raise SourceClosedError(
+                f"this {self._name} was opened before a fork; make a new one in the child"
+            )
         if self._closed:
             raise SourceClosedError(f"this {self._name} was closed; make a new one")
         if self._service is None:
+            self._pid = os.getpid()
             for feed in self._feeds:
                 feed.open()
             self._service = Service(self._run, name=f"spiffe-client {self._name}", crashed=self._crashed)
@@ -85,7 +93,7 @@ class Lifetime:
 
     async def aclose(self) -> None:
         """Stop the background task and serve nothing any more. Idempotent, from any task."""
-        if self._pid != os.getpid():
+        if self._forked:
             return  # the connections and the task are the parent's
         self._closed = True
         self._close("was closed")

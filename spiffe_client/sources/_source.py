@@ -25,7 +25,7 @@ class Source:
             EndpointError: The Workload API's address is missing or malformed.
             InvalidRequestError: The Workload API calls the request malformed.
             UnimplementedError: The Workload API does not offer this.
-            SourceClosedError: It was closed before, or made in the process this one was forked from.
+            SourceClosedError: It was closed before, or opened by the process this one was forked from.
         """
         await self._lifetime.open()
         return self

@@ -17,6 +17,7 @@ from spiffe_client import (
 )
 from spiffe_client.dev import CertificateAuthority
 from spiffe_client.sources import BundleSource
+from spiffe_client.sources._bundles import Bundles
 from tests.support.fake_workload_api import Refused
 from tests.support.manual_clock import settle
 
@@ -156,7 +157,7 @@ async def test_denied_bundles_are_kept_on_request(world) -> None:
     world.api.x509_bundles.greeting = [BundleSet([world.api.authority.x509_bundle])]
     async with BundleSource(world.api, on_redaction="keep-until-expiry", **world.terms) as source:
         world.api.x509_bundles.down(NoIdentityIssuedError("no identity issued"))
-        await world.clock.advance(86400)
+        await world.clock.advance(600)
         assert world.api.authority.trust_domain in source.x509_bundles
 
 
@@ -196,3 +197,9 @@ async def test_crash_of_one_closes_both(world, source) -> None:
         await settle()
         with pytest.raises(SourceClosedError, match="crashed"):
             _ = source.x509_bundles
+
+
+async def test_nothing_in_bundles_is_in_use(world) -> None:
+    """What every topic is asked when a message was refused: bundles have no one thing in use."""
+    topic, held = Bundles("the X.509 bundles", world.api.watch_x509_bundles), BundleSet([])
+    assert not topic.revoked(held, held)

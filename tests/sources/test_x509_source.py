@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
 from dataclasses import FrozenInstanceError
+from datetime import timedelta
 
 import anyio
 import pytest
@@ -206,7 +208,7 @@ class TestReading:
     async def test_a_wall_clock_set_back_does_not_expire(self, world, source) -> None:
         """Expiry goes by the wall clock of the moment, not by a timer set earlier."""
         async with source:
-            world.clock.skew -= 2 * source._feed._terms.clock.now().resolution * 10**9  # 2000 s back
+            world.clock.skew -= timedelta(seconds=2000)
             await world.clock.advance(3601)
             _ = source.svid
             assert [] == world.told("svid.expired")
@@ -608,8 +610,6 @@ class Listener:
 class TestListeners:
     async def test_prepared_before_anybody_can_read_it(self, world, source) -> None:
         """A new generation is prepared in a worker thread before it is published."""
-        import threading
-
         threads, seen = [], []
 
         class Preparing:
@@ -711,6 +711,12 @@ class TestClosing:
         assert not world.api.x509.live
         assert "closed" == source.health.state
 
+    async def test_closing_one_that_was_never_opened(self, source) -> None:
+        """There is nothing to close, and it stays closed."""
+        await source.aclose()
+        with pytest.raises(SourceClosedError, match="make a new one"):
+            await source.open()
+
     async def test_close_lets_who_still_opens_go(self, world, source) -> None:
         """Closing while somebody waits for the first update ends that wait with an error."""
         world.api.x509.greeting = []
@@ -729,8 +735,6 @@ class TestClosing:
 
     async def test_close_while_preparing(self, world, source) -> None:
         """A listener that hangs in its thread does not hold up the close."""
-        import threading
-
         entered, leave = threading.Event(), threading.Event()
 
         class Hanging:

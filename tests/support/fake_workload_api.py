@@ -66,14 +66,15 @@ class FakeStream:
     async def watch(self, *, refused: Callable[[SpiffeError], None]) -> AsyncIterator[AsyncIterator[Any]]:
         self.opened += 1
         await checkpoint()
-        self._items, received = anyio.create_memory_object_stream[Any](inf)
+        items, received = anyio.create_memory_object_stream[Any](inf)
+        self._items = items
         self.say(*(self.next_greetings.popleft() if self.next_greetings else self.greeting))
         self.live = True
         try:
             yield _Messages(received, refused)
         finally:
             self.live = False
-            self._items.close()
+            items.close()
             received.close()
 
 
