@@ -21,7 +21,9 @@ def sequence(body: bytes) -> bytes:
 
 
 class TestSplitDer:
-    @given(st.lists(st.binary(max_size=70_000) | st.binary(min_size=120, max_size=130), min_size=1, max_size=5))
+    @given(
+        st.lists(st.binary(max_size=70_000) | st.binary(min_size=120, max_size=130), min_size=1, max_size=5)
+    )
     def test_joined_elements_come_apart_again(self, bodies: list[bytes]) -> None:
         """X509-SVID in the Workload API §5: certificates are concatenated with no padding between."""
         elements = [sequence(body) for body in bodies]
@@ -87,8 +89,8 @@ class TestParseCertificatesDer:
         with pytest.raises(BundleError, match="at most 10"):
             parse_certificates_der(b"x" * 11, size=10)
 
-    def test_text_is_not_der(self) -> None:
-        """DER decoded as text, wrongly, in an existing client: PEM where DER belongs is refused."""
+    def test_der_decoded_as_text(self) -> None:
+        """The Workload API speaks DER: PEM in its place is refused, not guessed at."""
         with pytest.raises(BundleError):
             parse_certificates_der(ROOTS[0].pem)
 

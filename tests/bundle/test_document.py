@@ -39,7 +39,11 @@ class TestKeys:
         """Trust Domain and Bundle §4.2.2."""
         bundle = parse(x509_entry(ONE), JWT, x509_entry(TWO))
         assert (ONE.certificate, TWO.certificate) == bundle.x509_authorities == bundle.x509_bundle.authorities
-        assert (JwtAuthority("ec", ec_key().public_key()),) == bundle.jwt_authorities == bundle.jwt_bundle.authorities
+        assert (
+            (JwtAuthority("ec", ec_key().public_key()),)
+            == bundle.jwt_authorities
+            == bundle.jwt_bundle.authorities
+        )
         assert A == bundle.trust_domain == bundle.x509_bundle.trust_domain == bundle.jwt_bundle.trust_domain
 
     def test_no_keys_revoke_everything(self) -> None:
@@ -47,7 +51,9 @@ class TestKeys:
         bundle = parse()
         assert ((), ()) == (bundle.x509_authorities, bundle.jwt_authorities)
 
-    @pytest.mark.parametrize("text", [b"{}", b'{"keys": null}', b'{"keys": {}}', b"[]", b"", b"null", b"\xff"])
+    @pytest.mark.parametrize(
+        "text", [b"{}", b'{"keys": null}', b'{"keys": {}}', b"[]", b"", b"null", b"\xff"]
+    )
     def test_keys_are_required(self, text: bytes) -> None:
         """Trust Domain and Bundle §4.1.3."""
         with pytest.raises(BundleError):
@@ -153,13 +159,18 @@ class TestToJson:
     def test_what_is_written_is_read_again(self) -> None:
         """Trust Domain and Bundle §4: all members, all kinds of key."""
         roots = ONE, sign_ca(key=rsa_key()), sign_ca(key=ec_key("P-521"))
-        authorities = JwtAuthority("a", ec_key("P-384").public_key()), JwtAuthority("b", rsa_key().public_key(), "RS256")
+        authorities = (
+            JwtAuthority("a", ec_key("P-384").public_key()),
+            JwtAuthority("b", rsa_key().public_key(), "RS256"),
+        )
         bundle = SpiffeBundle(A, tuple(r.certificate for r in roots), authorities, 7, 60)
         assert bundle == SpiffeBundle.parse(A, bundle.to_json())
 
     def test_members_of_the_entries(self) -> None:
         """X509-SVID §6.1: `use`, one `x5c`, no `kid`; JWT-SVID §6.1: `use` and `kid`."""
-        written = json.loads(SpiffeBundle(A, (ONE.certificate,), (JwtAuthority("ec", ec_key().public_key()),)).to_json())
+        written = json.loads(
+            SpiffeBundle(A, (ONE.certificate,), (JwtAuthority("ec", ec_key().public_key()),)).to_json()
+        )
         assert {"keys": [x509_entry(ONE), JWT]} == written
 
     def test_a_key_without_json_form(self) -> None:
@@ -191,7 +202,9 @@ class TestAnyBytes:
         st.binary(max_size=80)
         | st.dictionaries(
             st.sampled_from(["keys", "spiffe_sequence", "spiffe_refresh_hint"]),
-            st.none() | st.integers() | st.lists(st.none() | st.sampled_from([x509_entry(ONE), x509_entry(x5c=[""]), JWT, {}])),
+            st.none()
+            | st.integers()
+            | st.lists(st.none() | st.sampled_from([x509_entry(ONE), x509_entry(x5c=[""]), JWT, {}])),
         ).map(lambda d: json.dumps(d).encode())
     )
     def test_give_a_bundle_or_the_error(self, data: bytes) -> None:

@@ -84,7 +84,9 @@ class TestParse:
             {"e": b64(b"\1")},  # a signature would be the message
             {"e": b64(bytes([1] * 300))},  # longer than the modulus
             {"n": b64(b"\xff" * 2049)},  # work for nothing
-            {"n": b64(rsa_key(1024).public_key().public_numbers().n.to_bytes(128, "big"))},  # too short to trust
+            {
+                "n": b64(rsa_key(1024).public_key().public_numbers().n.to_bytes(128, "big"))
+            },  # too short to trust
             {"alg": "ES256"},
             {"alg": "RSA-OAEP"},
         ],
@@ -103,7 +105,8 @@ class TestParse:
     @given(
         st.dictionaries(
             st.sampled_from(["kty", "crv", "x", "y", "n", "e", "kid", "alg", "key_ops"]),
-            st.sampled_from(["EC", "RSA", "P-256", EC_JWK["x"], EC_JWK["y"], "AQAB", "", 1, None, [], {}]) | st.text(),
+            st.sampled_from(["EC", "RSA", "P-256", EC_JWK["x"], EC_JWK["y"], "AQAB", "", 1, None, [], {}])
+            | st.text(),
         )
     )
     def test_any_members_give_a_key_or_the_error(self, jwk: dict[str, object]) -> None:

@@ -37,7 +37,14 @@ class TestParseJwks:
         assert () == JwtBundle.parse_jwks(A, jwks()).authorities
 
     @pytest.mark.parametrize(
-        "members", [{"use": "x509-svid"}, {"use": "wit-svid"}, {"use": "sig"}, {"use": "JWT-SVID"}, {"use": ["jwt-svid"]}]
+        "members",
+        [
+            {"use": "x509-svid"},
+            {"use": "wit-svid"},
+            {"use": "sig"},
+            {"use": "JWT-SVID"},
+            {"use": ["jwt-svid"]},
+        ],
     )
     def test_other_uses_are_ignored(self, members: dict[str, object]) -> None:
         """JWT-SVID §6.2: a key for something else verifies no JWT-SVID, and is no mistake either."""
@@ -54,7 +61,9 @@ class TestParseJwks:
         assert ["rsa"] == key_ids(JwtBundle.parse_jwks(A, jwks({**KEY, "kty": kty}, OTHER)))
         assert () == JwtBundle.parse_jwks(A, jwks({**KEY, "kty": kty})).authorities
 
-    @pytest.mark.parametrize("broken", [{**KEY, "x": "?"}, {**KEY, "crv": "P-999"}, {**KEY, "alg": "none"}, None, 5, []])
+    @pytest.mark.parametrize(
+        "broken", [{**KEY, "x": "?"}, {**KEY, "crv": "P-999"}, {**KEY, "alg": "none"}, None, 5, []]
+    )
     def test_a_broken_entry_loses_only_itself(self, broken: object) -> None:
         """Workload API §6: the other keys of the trust domain go on verifying."""
         assert ["rsa"] == key_ids(JwtBundle.parse_jwks(A, jwks(broken, OTHER)))
@@ -70,7 +79,8 @@ class TestParseJwks:
             JwtBundle.parse_jwks(A, jwks({**KEY, "x": "?"}, {**KEY, "y": "?"}))
 
     @pytest.mark.parametrize(
-        "text", [b"", b"[]", b"{}", b'{"keys": null}', b'{"keys": {}}', b'{"keys": []', b'{"keys": [], "keys": []}']
+        "text",
+        [b"", b"[]", b"{}", b'{"keys": null}', b'{"keys": {}}', b'{"keys": []', b'{"keys": [], "keys": []}'],
     )
     def test_no_jwk_set(self, text: bytes) -> None:
         """Trust Domain and Bundle §4.1.3: `keys` must be there and be an array."""
@@ -84,7 +94,10 @@ class TestParseJwks:
         with pytest.raises(BundleError, match="at most 1000"):
             JwtBundle.parse_jwks(A, jwks(*[5] * 1001))
 
-    @given(st.binary(max_size=100) | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(lambda v: jwks(v)))
+    @given(
+        st.binary(max_size=100)
+        | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(lambda v: jwks(v))
+    )
     def test_any_bytes_give_a_bundle_or_the_error(self, data: bytes) -> None:
         """Never anything else."""
         try:
@@ -96,7 +109,10 @@ class TestParseJwks:
 class TestToJwks:
     def test_what_is_written_is_read_again(self) -> None:
         """JWT-SVID §6.1: with `kid` and `use`."""
-        bundle = JwtBundle(A, (JwtAuthority("ec", ec_key().public_key()), JwtAuthority(None, rsa_key().public_key(), "RS512")))
+        bundle = JwtBundle(
+            A,
+            (JwtAuthority("ec", ec_key().public_key()), JwtAuthority(None, rsa_key().public_key(), "RS512")),
+        )
         assert bundle == JwtBundle.parse_jwks(A, bundle.to_jwks())
         assert {"jwt-svid"} == {key["use"] for key in json.loads(bundle.to_jwks())["keys"]}
 
@@ -110,7 +126,9 @@ class TestWitBundle:
 
     def test_keys_for_other_svids_are_ignored(self) -> None:
         """WIT-SVID §6.2: and the other way round."""
-        assert ["ec"] == key_ids(WitBundle.parse_jwks(A, jwks({**KEY, "use": "wit-svid"}, {**OTHER, "use": "jwt-svid"})))
+        assert ["ec"] == key_ids(
+            WitBundle.parse_jwks(A, jwks({**KEY, "use": "wit-svid"}, {**OTHER, "use": "jwt-svid"}))
+        )
 
     def test_what_is_written_is_read_again(self) -> None:
         """WIT-SVID §6.1."""

@@ -15,8 +15,20 @@ from spiffe_client.bundle import BundleSet, X509Bundle
 from spiffe_client.ids import TrustDomain
 
 __all__ = [
-    "AT", "Signed", "bundle_of", "distinguished", "key_usage", "private_der", "sans", "sign_ca", "sign_certificate",
-    "sign_leaf", "uri_sans",
+    "AT",
+    "HOUR",
+    "Signed",
+    "bundle_of",
+    "distinguished",
+    "key_usage",
+    "patched",
+    "private_der",
+    "raw_extension",
+    "sans",
+    "sign_ca",
+    "sign_certificate",
+    "sign_leaf",
+    "uri_sans",
 ]
 
 #: When everything here is verified; certificates are valid for an hour either side of it.
@@ -25,8 +37,15 @@ HOUR = timedelta(hours=1)
 
 Extensions = Sequence[tuple[x509.ExtensionType, bool]]
 _USES = (
-    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-    "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
 )
 _FROM_KEY = hashes.SHA256()
 
@@ -100,7 +119,12 @@ def sign_certificate(
 
 
 def sign_ca(
-    issuer: Signed | None = None, *, cn: str = "root", pathlen: int | None = None, extra: Extensions = (), **options
+    issuer: Signed | None = None,
+    *,
+    cn: str = "root",
+    pathlen: int | None = None,
+    extra: Extensions = (),
+    **options,
 ) -> Signed:
     """Sign a CA as it should be, and more extensions."""
     rules = (
@@ -126,3 +150,20 @@ def sign_leaf(
 
 def bundle_of(*authorities: Signed, trust_domain: str = "a.test") -> BundleSet[X509Bundle]:
     return BundleSet([X509Bundle(TrustDomain(trust_domain), tuple(a.certificate for a in authorities))])
+
+
+def raw_extension(oid: str, value: bytes = b"nonsense") -> x509.UnrecognizedExtension:
+    """An extension of any kind with any content."""
+    return x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
+
+
+def patched(certificate: x509.Certificate, old: bytes, new: bytes, issuer: Signed) -> x509.Certificate:
+    """What no builder makes: a certificate with some bytes replaced by as many, and signed again."""
+    body = certificate.tbs_certificate_bytes
+    assert old in body
+    assert len(old) == len(new)
+    body = body.replace(old, new)
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")  # ecdsa-with-SHA256
+    signature = b"\0" + issuer.key.sign(body, ec.ECDSA(hashes.SHA256()))
+    inner = body + algorithm + bytes([0x03, len(signature)]) + signature
+    return x509.load_der_x509_certificate(b"\x30\x82" + len(inner).to_bytes(2, "big") + inner)

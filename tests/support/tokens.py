@@ -12,14 +12,30 @@ from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-__all__ = ["AT", "ISSUED", "b64", "claims_for", "compact", "ec_key", "public_jwk", "rsa_key", "sign_input", "sign_token"]
+__all__ = [
+    "AT",
+    "ISSUED",
+    "b64",
+    "claims_for",
+    "compact",
+    "ec_key",
+    "public_jwk",
+    "rsa_key",
+    "sign_input",
+    "sign_token",
+]
 
 #: When everything here is verified.
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 ISSUED = int(AT.timestamp()) - 60
 
 _HASH = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
-_CURVES = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1(), "P-256K": ec.SECP256K1()}
+_CURVES = {
+    "P-256": ec.SECP256R1(),
+    "P-384": ec.SECP384R1(),
+    "P-521": ec.SECP521R1(),
+    "P-256K": ec.SECP256K1(),
+}
 
 
 @lru_cache(maxsize=None)
@@ -52,14 +68,21 @@ def compact(header: object, claims: object, signature: bytes = b"signature") -> 
 
 
 def sign_token(
-    key: object, alg: str, claims: Mapping[str, object] | str | None = None, *, how: str | None = None, **header: object
+    key: object,
+    alg: str,
+    claims: Mapping[str, object] | str | None = None,
+    *,
+    how: str | None = None,
+    **header: object,
 ) -> str:
     """Sign claims.
 
     `how` is the algorithm really used, where the header is to lie. Header members of `...` are
     left out.
     """
-    members = {name: value for name, value in {"alg": alg, "kid": "one", **header}.items() if value is not ...}
+    members = {
+        name: value for name, value in {"alg": alg, "kid": "one", **header}.items() if value is not ...
+    }
     unsigned = compact(members, claims_for() if claims is None else claims, b"").rstrip(".")
     return f"{unsigned}.{b64(sign_input(key, how or alg, unsigned.encode()))}"
 
@@ -77,7 +100,9 @@ def sign_input(key: object, alg: str, data: bytes) -> bytes:
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return key.sign(data)
     scheme = (
-        padding.PSS(padding.MGF1(digest), padding.PSS.DIGEST_LENGTH) if alg.startswith("PS") else padding.PKCS1v15()
+        padding.PSS(padding.MGF1(digest), padding.PSS.DIGEST_LENGTH)
+        if alg.startswith("PS")
+        else padding.PKCS1v15()
     )
     return key.sign(data, scheme, digest)
 
@@ -89,7 +114,10 @@ def public_jwk(key: object, kid: str | None = "one", **members: object) -> dict[
         size = (key.curve.key_size + 7) // 8
         name = next(name for name, curve in _CURVES.items() if curve.name == key.curve.name)
         jwk = {
-            "kty": "EC", "crv": name, "x": b64(numbers.x.to_bytes(size, "big")), "y": b64(numbers.y.to_bytes(size, "big")),
+            "kty": "EC",
+            "crv": name,
+            "x": b64(numbers.x.to_bytes(size, "big")),
+            "y": b64(numbers.y.to_bytes(size, "big")),
         }
     else:
         n = numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8, "big")
