@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import ssl
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from spiffe_client.errors import (
     IdentityUnavailableError,
@@ -28,6 +29,8 @@ from spiffe_client.tls._stats import Outcomes
 from spiffe_client.workload_api import X509Context, X509ContextSource
 
 __all__ = ["Guard", "Side"]
+
+_Refusal: TypeAlias = PeerError | IdentityUnavailableError
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
@@ -70,7 +73,7 @@ class Guard:
         self._side = side
         self._source = side.source
         self._checked: X509Context | None = None
-        self._refusal: PeerError | IdentityUnavailableError | None = None
+        self._refusal: _Refusal | None = None
 
     def before_io(self, connection: Connection) -> None:
         """Return if bytes may flow, handshaking first if that has not been done.
@@ -104,12 +107,12 @@ class Guard:
         except Exception as error:  # border: as above
             raise self._unavailable(error) from error
         if not inner.trusts:
-            refusal = PeerUnverifiedError(
-                "no peer can be verified: there is no bundle of the trust domains a permitted peer comes from",
-                why="no_bundle",
+            raise self._counted(
+                PeerUnverifiedError(
+                    "no peer can be verified: there is no bundle of the trust domains a permitted peer comes from",
+                    why="no_bundle",
+                )
             )
-            self._side.outcomes.refused(refusal, server=self._side.key.server)
-            raise refusal
         return inner.context
 
     def require_not_refused(self) -> None:
@@ -124,16 +127,11 @@ class Guard:
             PeerUnverifiedError: It is the peer; nothing is raised for any other failure.
         """
         if isinstance(error, ssl.SSLCertVerificationError):
-            refusal = PeerUnverifiedError(
-                f"the peer's certificate does not verify: {error.verify_message}", why="certificate_invalid"
-            )
-            refusal.verify_code = error.verify_code
-        elif error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
-            refusal = PeerUnverifiedError("the peer sent no certificate", why="no_certificate")
-        else:
-            return
-        self._refuse(refusal)
-        raise refusal from error
+            raise self._refused(_not_verified(error)) from error
+        if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+            raise self._refused(
+                PeerUnverifiedError("the peer sent no certificate", why="no_certificate")
+            ) from error
 
     def handshake_done(self, connection: Connection) -> None:
         """Judge the peer, the first time that OpenSSL is content.
@@ -149,7 +147,7 @@ class Guard:
         try:
             peer, checked = self._side.check.check(connection)
         except PeerError as error:
-            self._refuse(error)
+            self._refused(error)
             raise
         except Exception as error:  # border: as above
             self._refusal = self._unavailable(error)
@@ -167,7 +165,7 @@ class Guard:
         try:
             verify_still_trusted(self.peer, live.bundles)
         except PeerUnverifiedError as error:
-            self._end(error)
+            self._ended(error)
             raise
         self._checked = live
 
@@ -177,20 +175,37 @@ class Guard:
             connection.do_handshake()
         elif not (isinstance(error, StaleError) and error.reason == "expired"):
             # An identity that merely expired stays true for whom it was shown to.
-            ended = IdentityUnavailableError(f"this end must not use its identity any more: {error}")
-            self._end(ended)
-            raise ended from error
+            raise self._ended(
+                IdentityUnavailableError(f"this end must not use its identity any more: {error}")
+            ) from error
 
-    def _refuse(self, error: PeerError) -> None:
-        # A copy has no traceback, which would keep the connection alive.
+    # These return what is to be raised: an error that is a local variable of the frame it is raised
+    # in keeps that frame, and so the connection, alive until the garbage collector comes. For the
+    # same reason what is kept of a refusal is a copy, which has no traceback.
+
+    def _refused(self, error: PeerError) -> PeerError:
         self._refusal = copy.copy(error)
-        self._side.outcomes.refused(error, server=self._side.key.server)
+        return self._counted(error)
 
-    def _end(self, error: PeerError | IdentityUnavailableError) -> None:
+    def _counted(self, error: PeerError) -> PeerError:
+        self._side.outcomes.refused(error, server=self._side.key.server)
+        return error
+
+    def _ended(self, error: _Refusal) -> _Refusal:
         self._refusal = copy.copy(error)
         self.peer = self._checked = None
         self._side.outcomes.ended(error, server=self._side.key.server)
+        return error
 
     def _unavailable(self, error: Exception) -> IdentityUnavailableError:
         self._side.outcomes.count("unavailable")
         return IdentityUnavailableError(f"this end has no identity to handshake with: {error}")
+
+
+def _not_verified(error: ssl.SSLCertVerificationError) -> PeerUnverifiedError:
+    """Say what OpenSSL found wrong, in our words and with its code."""
+    refusal = PeerUnverifiedError(
+        f"the peer's certificate does not verify: {error.verify_message}", why="certificate_invalid"
+    )
+    refusal.verify_code = error.verify_code
+    return refusal
