@@ -111,7 +111,7 @@ class BundleSource(Source):
         self._pulse: Latest[None] = Latest(None)
         for feed in (self._x509, self._jwt):
             feed.after.add(self._beat)
-        super().__init__(Lifetime("BundleSource", [self._x509, self._jwt], sink=sink))
+        super().__init__(Lifetime("BundleSource", [self._x509, self._jwt], terms=terms))
 
     @property
     def x509_bundles(self) -> BundleSet[X509Bundle]:

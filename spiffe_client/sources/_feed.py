@@ -68,31 +68,35 @@ class Feed(Generic[_T]):
         self._reporter = Reporter(topic.what, terms.sink)
         self._pace = Pace(terms.backoff)
         self._denial = Denial(terms.grace)
-        self._agenda: Agenda[Literal["first update", "expiry", "withdrawal"]] = Agenda(terms.clock, self._due)
-        self._settled: anyio.Event | None = None
-        self._failure: SpiffeError | None = None
+        self._agenda: Agenda[Literal["expiry", "withdrawal"] | _Waiter] = Agenda(terms.clock, self._due)
+        self._waiters: set[_Waiter] = set()
+        self._final: SpiffeError | None = None
         self._flaw: SpiffeError | None = None
         self._answered = False
 
-    def open(self) -> None:
-        """Be ready to run, and start the clock of the first update."""
-        self._settled = anyio.Event()
-        self._agenda.put("first update", self._terms.clock.monotonic() + self._terms.timeout)
-        self.holding.opened()
-
-    async def wait_first(self) -> None:
-        """Wait for the first value.
+    async def wait_first(self, until: float) -> None:
+        """Wait for the first value, until a monotonic time.
 
         Raises:
             FirstUpdateTimeoutError: It did not come in time; the message and `__cause__` say why.
             WorkloadApiError: It will not come, whatever the wait.
-            SourceClosedError: The source was closed meanwhile.
+            SourceClosedError: The source is closed, or was meanwhile.
         """
-        assert self._settled is not None
-        await self._settled.wait()
-        if self._failure is not None:
-            raise self._failure
         self.holding.refuse_unopened()
+        if self.holding.health.last_update is not None:
+            return
+        if self._final is not None:
+            raise self._final
+        waiter = _Waiter()
+        self._waiters.add(waiter)
+        self._agenda.put(waiter, until)
+        try:
+            await waiter.done.wait()
+        finally:
+            self._waiters.discard(waiter)
+            self._agenda.drop(waiter)
+        if waiter.failure is not None:
+            raise waiter.failure
 
     def close(self, why: str, *, crash: SourceError | None = None) -> None:
         """Serve nothing any more; the background task is stopped by its owner."""
@@ -137,6 +141,7 @@ class Feed(Generic[_T]):
             if held is not None and self._topic.revoked(held, message):
                 self._redact()
             return
+        self._final = None
         self._denial.lifted()
         self._agenda.drop("withdrawal")
         flaw, self._flaw = self._flaw, None
@@ -160,7 +165,6 @@ class Feed(Generic[_T]):
         family = self._topic.family
         expires_at = self._topic.expires_at(value)
         self.holding.publish(value, expires_at, flaw=flaw)
-        self._agenda.drop("first update")
         self._plan_expiry()
         self._settle(None)
         gone = [] if held is None else self._topic.missing(held, value)
@@ -203,7 +207,8 @@ class Feed(Generic[_T]):
         """Note that a stream failed and return the seconds to wait before the next."""
         delay = self._pace.failed(lived)
         self.holding.trouble(error, attempt=True)
-        if isinstance(error, _FINAL):
+        self._final = error if isinstance(error, _FINAL) else None
+        if self._final is not None:
             self._settle(error)
             delay = _SLOW
         held = self.holding.value is not None
@@ -242,18 +247,35 @@ class Feed(Generic[_T]):
         self._reporter.tell(f"{self._topic.family}.expired", text, level=logging.ERROR)
         self._notify()
 
-    def _give_up(self) -> None:
-        terms, last = self._terms, self.holding.health.last_error
+    def _give_up(self, waiter: _Waiter) -> None:
+        last = self.holding.health.last_error
         why = "it is connected, but nothing came" if last is None else str(last)
-        error = FirstUpdateTimeoutError(f"waited {terms.timeout:g} s for {self._topic.what}: {why}")
+        error = FirstUpdateTimeoutError(f"waited {self._terms.timeout:g} s for {self._topic.what}: {why}")
         error.__cause__ = last
-        self._settle(error)
+        waiter.settle(error)
 
-    def _due(self, what: Literal["first update", "expiry", "withdrawal"]) -> None:
-        {"first update": self._give_up, "expiry": self._expire, "withdrawal": self._withdraw}[what]()
+    def _due(self, what: Literal["expiry", "withdrawal"] | _Waiter) -> None:
+        if what == "expiry":
+            self._expire()
+        elif what == "withdrawal":
+            self._withdraw()
+        else:
+            self._give_up(what)
 
     def _settle(self, failure: SpiffeError | None) -> None:
-        """Let go who waits for the first update; only the first word counts."""
-        if self._settled is not None and not self._settled.is_set():
-            self._failure = failure
-            self._settled.set()
+        """Let go all who wait for the first update."""
+        for waiter in self._waiters:
+            waiter.settle(failure)
+
+
+class _Waiter:
+    """Somebody who waits for the first update; only the first word counts."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.failure: SpiffeError | None = None
+
+    def settle(self, failure: SpiffeError | None) -> None:
+        if not self.done.is_set():
+            self.failure = failure
+            self.done.set()

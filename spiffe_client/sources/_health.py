@@ -26,7 +26,7 @@ class Health:
         since: When it came into this state (UTC).
         last_update: When the last new value was published, or None.
         expires_at: When what is held must not be used any more, or None where it has no end.
-        last_error: What is wrong, or was wrong last while it is not `fresh`.
+        last_error: What went wrong last, also after it was mended, or None.
         attempts: Failed attempts in a row to reach the Workload API, 0 when all is well.
     """
 

@@ -46,6 +46,7 @@ class Holding(Generic[_T]):
 
         Raises:
             StaleError: It expired or was withdrawn.
+            SourceError: It was started and there was no first update yet.
             SourceClosedError: Not open, or opened by the process this one was forked from.
         """
         held = self._latest.value
@@ -166,6 +167,10 @@ class Holding(Generic[_T]):
         if self._health.state == "withdrawn":
             why = f"{self._what} was withdrawn by its issuer{_because(self._health.last_error)}"
             return StaleError(why, reason="withdrawn")
+        if self._health.state != "closed":
+            return SourceError(
+                f"there was no first update of {self._what} yet{_because(self._health.last_error)}"
+            )
         error = SourceClosedError(f"the source of {self._what} {self._why_closed}")
         error.__cause__ = self._crash
         return error

@@ -77,7 +77,7 @@ class JwtSource(Source):
         reporter = Reporter("the JWT-SVIDs", sink)
         self._cache = JwtCache(ask, terms, reporter, capacity=capacity, idle=idle)
         self._feed.after.add(self._on_bundles)
-        super().__init__(Lifetime("JwtSource", [self._feed], [self._cache.run], sink=sink))
+        super().__init__(Lifetime("JwtSource", [self._feed], [self._cache.run], terms=terms))
 
     async def fetch_jwt_svid(
         self,

@@ -12,15 +12,18 @@ from typing import Any, Protocol
 import anyio
 
 from spiffe_client._service import Service
-from spiffe_client.audit import Event, EventSink
+from spiffe_client.audit import Event
 from spiffe_client.errors import SourceClosedError, SourceError
+from spiffe_client.sources._holding import Holding
+from spiffe_client.sources._terms import Terms
 
 __all__ = ["Lifetime"]
 
 
 class _Feed(Protocol):
-    def open(self) -> None: ...
-    async def wait_first(self) -> None: ...
+    @property
+    def holding(self) -> Holding[Any]: ...
+    async def wait_first(self, until: float) -> None: ...
     async def run(self) -> None: ...
     def close(self, why: str, *, crash: SourceError | None = None) -> None: ...
 
@@ -34,7 +37,7 @@ class Lifetime:
         name: Of the background task: `X509Source`.
         feeds: At least one.
         companions: More to run in the same task, until cancelled.
-        sink: Told of a crash.
+        terms: How long to wait, and whom to tell of a crash.
     """
 
     def __init__(
@@ -43,12 +46,12 @@ class Lifetime:
         feeds: Sequence[_Feed],
         companions: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
         *,
-        sink: EventSink,
+        terms: Terms,
     ) -> None:
         self._name = name
         self._feeds = feeds
         self._companions = companions
-        self._sink = sink
+        self._terms = terms
         # Of the process that opened it: one made before a fork may be opened in each child.
         self._pid: int | None = None
         self._service: Service | None = None
@@ -63,15 +66,11 @@ class Lifetime:
     def _forked(self) -> bool:
         return self._pid is not None and self._pid != os.getpid()
 
-    async def open(self) -> None:
-        """Start the background task and wait for the first update of all feeds.
-
-        If that fails or is cancelled, everything is closed again.
+    def start(self) -> None:
+        """Start the background task if it does not run yet; does not wait for anything.
 
         Raises:
-            FirstUpdateTimeoutError: No first update in time.
-            WorkloadApiError: There will not be one, whatever the wait.
-            SourceClosedError: Closed before or meanwhile, or opened before a fork.
+            SourceClosedError: It was closed, or started before a fork.
         """
         if self._forked:
             raise SourceClosedError(
@@ -82,12 +81,33 @@ class Lifetime:
         if self._service is None:
             self._pid = os.getpid()
             for feed in self._feeds:
-                feed.open()
+                feed.holding.opened()
             self._service = Service(self._run, name=f"spiffe-client {self._name}", crashed=self._crashed)
+
+    async def wait_first_update(self) -> None:
+        """Wait until every feed has something to serve, and leave all as it is if that fails.
+
+        Raises:
+            FirstUpdateTimeoutError: No first update in time.
+            WorkloadApiError: There will not be one, whatever the wait.
+            SourceClosedError: It is not open, or was closed meanwhile.
+        """
+        until = self._terms.clock.monotonic() + self._terms.timeout
+        for feed in self._feeds:
+            await feed.wait_first(until)
+
+    async def open(self) -> None:
+        """Start and wait for the first update; if that fails or is cancelled, close again.
+
+        Raises:
+            FirstUpdateTimeoutError: No first update in time.
+            WorkloadApiError: There will not be one, whatever the wait.
+            SourceClosedError: Closed before or meanwhile, or opened before a fork.
+        """
+        self.start()
         try:
-            for feed in self._feeds:
-                await feed.wait_first()
-        except BaseException:  # also when cancelled: a half-open source must not go on behind anybody's back
+            await self.wait_first_update()
+        except BaseException:  # a half-open source must not go on behind anybody's back
             await self.aclose()
             raise
 
@@ -123,4 +143,4 @@ class Lifetime:
         crash = SourceClosedError(f"the background task of this {self._name} crashed: {where}")
         crash.__cause__ = error
         self._close(f"crashed: {where}", crash=crash)
-        self._sink(Event("source.crashed", str(crash), {"source": self._name}, logging.CRITICAL))
+        self._terms.sink(Event("source.crashed", str(crash), {"source": self._name}, logging.CRITICAL))

@@ -18,7 +18,9 @@ class Source:
         self._lifetime = lifetime
 
     async def open(self) -> Self:
-        """Start, and wait for the first update; needed only where `async with` does not fit.
+        """Start, and wait for the first update; for where `async with` does not fit.
+
+        If that fails or is cancelled, the source is closed.
 
         Raises:
             FirstUpdateTimeoutError: None came in time; the message and `__cause__` say why.
@@ -29,6 +31,20 @@ class Source:
         """
         await self._lifetime.open()
         return self
+
+    def start(self) -> None:
+        """Start without waiting, for a service that has to be up before its identity is.
+
+        Until the first update reads raise SourceError. Idempotent; needs a running event loop.
+
+        Raises:
+            SourceClosedError: It was closed before, or opened by the process this one was forked from.
+        """
+        self._lifetime.start()
+
+    async def wait_first_update(self) -> None:
+        """Wait until there is something to read; raises as `open`, and closes nothing."""
+        await self._lifetime.wait_first_update()
 
     async def aclose(self) -> None:
         """Stop; reads raise from now on. Idempotent, prompt, from any task."""

@@ -113,7 +113,7 @@ class X509Source(Source):
         sink = safe_sink(on_event)
         terms = Terms(timeout, on_redaction, grace, backoff, clock, sink)
         self._feed: Feed[X509Context] = Feed(_Contexts(client, picker, hint), terms)
-        super().__init__(Lifetime("X509Source", [self._feed], sink=sink))
+        super().__init__(Lifetime("X509Source", [self._feed], terms=terms))
 
     @property
     def x509_context(self) -> X509Context:

@@ -19,6 +19,7 @@ from spiffe_client import (
     NoIdentityIssuedError,
     ProtocolError,
     SourceClosedError,
+    SourceError,
     StaleError,
     UnavailableError,
     UnimplementedError,
@@ -152,6 +153,74 @@ class TestOpening:
             assert ("waiting", bad) == (source.health.state, source.health.last_error)
             world.api.x509.say(world.api.context("/billing"))
         assert "fresh" == source.health.state
+        await source.aclose()
+
+
+class TestStarting:
+    async def test_without_waiting(self, world, source) -> None:
+        """A service may be up before its identity: reads say that there is none yet, and why."""
+        greeting, world.api.x509.greeting = world.api.x509.greeting, [MISSING]
+        source.start()
+        source.start()
+        with pytest.raises(SourceError, match="no first update of the X.509 identity yet$"):
+            _ = source.svid
+        await settle()
+        with pytest.raises(SourceError, match=r"yet \(last error: there is no socket"):
+            _ = source.svid
+        assert "waiting" == source.health.state
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(world.clock.advance, 31)
+            with pytest.raises(FirstUpdateTimeoutError):
+                await source.wait_first_update()
+        assert "waiting" == source.health.state  # nothing was closed
+
+        world.api.x509.greeting = greeting
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(world.clock.advance, 1)
+            tasks.start_soon(source.wait_first_update)
+            await source.wait_first_update()
+        await source.wait_first_update()
+        assert "spiffe://prod.example/billing" == str(source.svid.id)
+        await source.aclose()
+        with pytest.raises(SourceClosedError):
+            await source.wait_first_update()
+        with pytest.raises(SourceClosedError):
+            source.start()
+
+    async def test_what_waiting_cannot_cure_is_said_to_each(self, world, source) -> None:
+        """Who waits after the answer was final hears it at once; an upgraded agent is found later."""
+        greeting, world.api.x509.greeting = world.api.x509.greeting, [UnimplementedError("unknown method")]
+        source.start()
+        for _ in range(2):
+            with pytest.raises(UnimplementedError):
+                await source.wait_first_update()
+        assert 1 == world.api.x509.opened
+        world.api.x509.greeting = greeting
+        await world.clock.advance(61)
+        await source.wait_first_update()
+        assert "fresh" == source.health.state
+        await source.aclose()
+
+    async def test_news_and_deadline_in_the_same_moment(self, world, source) -> None:
+        """Only the first word counts."""
+        world.api.x509.greeting = []
+        seen = []
+
+        async def wait() -> None:
+            try:
+                await source.wait_first_update()
+            except FirstUpdateTimeoutError as error:
+                seen.append(error)
+
+        source.start()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await settle()
+            (waiter,) = source._feed._waiters
+            source._feed._give_up(waiter)
+            source._feed._settle(None)
+        assert 1 == len(seen)
         await source.aclose()
 
 
