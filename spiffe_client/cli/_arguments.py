@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,15 +12,9 @@ from spiffe_client.cli._exit import UsageError
 if TYPE_CHECKING:
     from spiffe_client.ids import TrustDomain
 
-__all__ = ["parse_arguments", "without_tokens"]
+__all__ = ["parse_arguments"]
 
-_JWT = re.compile(r"eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_.-]*")
 _DEFAULT_TIMEOUT = 5.0
-
-
-def without_tokens(text: str) -> str:
-    """Return text without anything that looks like a token."""
-    return _JWT.sub("(a token)", text)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -196,7 +189,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Understand the command line.
 
     Raises:
-        UsageError: It makes no sense; the message never repeats a token.
+        UsageError: It makes no sense; the message may repeat what was written.
         SystemExit: Help was asked for, and is printed.
     """
     arguments = _parser().parse_args(argv)

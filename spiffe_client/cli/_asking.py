@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from spiffe_client._clock import SYSTEM_CLOCK
 from spiffe_client.audit import Event
 from spiffe_client.cli._exit import UsageError
-from spiffe_client.cli._lines import Line, line
+from spiffe_client.cli._lines import Line, line, without_tokens
 from spiffe_client.cli._report import Report, timestamp
 from spiffe_client.errors import SpiffeError
 from spiffe_client.workload_api import WorkloadApiClient
@@ -51,28 +51,33 @@ class LeftOut:
 
     def records(self) -> list[dict[str, str]]:
         """Return them for programs."""
-        return [{"code": error.code, "message": str(error)} for error in self.errors]
+        return [{"code": error.code, "message": without_tokens(str(error))} for error in self.errors]
 
     def lines(self) -> list[Line]:
         """Return them for people."""
-        return [line(("left out: ", "bad"), str(error)) for error in self.errors]
+        return [line(("left out: ", "bad"), without_tokens(str(error))) for error in self.errors]
 
 
 def events_to(report: Report) -> Callable[[Event], None]:
-    """Return a sink that shows what happens to a source, but for the updates, which are shown whole."""
+    """Return a sink that shows what happens to a source.
+
+    Not the updates, which are shown whole, and not the same thing again at every attempt.
+    """
+    last = ("", "")
 
     def show(event: Event) -> None:
-        if event.name.endswith(".updated"):
+        nonlocal last
+        if last == (last := (event.name, event.message)) or event.name.endswith(".updated"):
             return
-        now = timestamp(SYSTEM_CLOCK.now())
+        now, message = timestamp(SYSTEM_CLOCK.now()), without_tokens(event.message)
         report.give(
             {
                 "time": now,
                 "event": event.name,
-                "message": event.message,
+                "message": message,
                 "attributes": dict(event.attributes),
             },
-            [line((f"{now}  ", "faint"), (event.name, "strong"), f"  {event.message}")],
+            [line((f"{now}  ", "faint"), (event.name, "strong"), f"  {message}")],
         )
 
     return show

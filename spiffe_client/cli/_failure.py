@@ -6,28 +6,40 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from spiffe_client.cli._lines import without_tokens
+
 if TYPE_CHECKING:
     from spiffe_client.errors import SpiffeError
 
 __all__ = ["Failure", "failure_of"]
 
+_LOOK_CLOSER = "`spiffe-client doctor` looks closer"
 _NEXT = {
-    "endpoint_invalid": "pass --socket or set SPIFFE_ENDPOINT_SOCKET, for example unix:///run/spire/agent.sock",
-    "no_identity_issued": "register this process with the issuer (its user, path or pod), then ask again",
     "access_denied": "ask whoever runs the agent why this process is refused; its log says more",
-    "unimplemented": "this agent does not offer it; update the agent or use another command",
-    "unavailable": "is the agent running? `spiffe-client doctor` looks further",
-    "unexpected_status": "the agent's log says more",
-    "protocol_error": "is this the Workload API's socket, and not that of something else?",
+    "bundle_invalid": "get the bundle anew from who publishes it; docs/cli.md lists the forms it may have",
     "bundle_not_found": "federate with this trust domain, or name its bundle with --bundle TRUST-DOMAIN=FILE",
-    "source_closed": "run the command again",
+    "endpoint_invalid": "say another address with --socket (or SPIFFE_ENDPOINT_SOCKET)",
+    "identity_unavailable": _LOOK_CLOSER,
+    "invalid_audience": "name whom the token is for",
+    "invalid_id": "a SPIFFE ID looks like spiffe://trust-domain/path",
+    "invalid_request": "mend what the message names; if nothing is wrong with it, the agent's log says more",
+    "jwt_svid_invalid": "nobody will accept it: the agent's log may say why it is issued like this",
+    "no_identity_issued": "register this process with the issuer (its user, path or pod), then ask again",
+    "protocol_error": "is this the Workload API's socket, and not that of something else?",
     "registration_invalid": "docs/dev.md shows the file",
+    "stale": _LOOK_CLOSER,
+    "svid_invalid": "give a certificate chain (PEM or DER, leaf first) or a JWT-SVID",
+    "unavailable": f"is the agent running? {_LOOK_CLOSER}",
+    "unexpected_status": "the agent's log says more",
+    "unimplemented": "this agent does not offer it; update the agent or use another command",
+    "x509_svid_invalid": f"nobody will accept it; {_LOOK_CLOSER}",
 }
 _NEXT_WHEN_UNAVAILABLE = {
     "missing": "start the agent, or point --socket to where its socket is",
     "forbidden": "run as a user who may reach the socket, or have its folders opened to this one",
     "not_a_socket": "point --socket to the agent's socket; this is something else",
-    "refused": "nobody listens there any more: start the agent again",
+    "busy": "the agent does not accept connections: look at its load and its log",
+    "refused": "start the agent, or point --socket to where it listens",
     "timed_out": "the agent is there and too slow: look at its load and log, or give it more with --timeout",
 }
 
@@ -57,7 +69,7 @@ def failure_of(error: BaseException) -> Failure:
     refused = find(error, OSError)
     if refused is not None:
         where = f"{refused.filename}: " if refused.filename else ""
-        return Failure("os_error", f"{where}{refused.strerror or type(refused).__name__}")
+        return Failure("os_error", f"{without_tokens(where)}{refused.strerror or type(refused).__name__}")
     return Failure(
         "internal_error",
         f"{type(error).__name__} {_place(error)}",
@@ -66,12 +78,14 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def _of_ours(error: SpiffeError) -> Failure:
-    from spiffe_client.errors import UnavailableError
+    from spiffe_client.errors import FirstUpdateTimeoutError, SpiffeError, UnavailableError
 
-    advice = _NEXT.get(error.code, "")
-    if isinstance(error, UnavailableError):
-        advice = _NEXT_WHEN_UNAVAILABLE.get(error.cause_kind, advice)
-    return Failure(error.code, " ".join(str(error).split()), advice)
+    # Why a first update did not come says what to do better than that it did not.
+    reason = error.__cause__ if isinstance(error, FirstUpdateTimeoutError) else error
+    advice = _NEXT.get(reason.code, "") if isinstance(reason, SpiffeError) else _LOOK_CLOSER
+    if isinstance(reason, UnavailableError):
+        advice = _NEXT_WHEN_UNAVAILABLE.get(reason.cause_kind, advice)
+    return Failure(error.code, " ".join(without_tokens(str(error)).split()), advice)
 
 
 def _place(error: BaseException) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Line", "Style", "line", "pair", "printable"]
+__all__ = ["Line", "Style", "line", "pair", "printable", "without_tokens"]
 
 #: What a part of a line is, so that a terminal can show it; a pipe does not.
 Style: TypeAlias = Literal["good", "bad", "name", "faint", "strong", "plain"]
+
+_JWT = re.compile(r"eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +48,8 @@ def printable(text: str) -> str:
 def pair(label: str, value: str, style: Style = "plain") -> Line:
     """Make an indented line of a label and what it is."""
     return line("  ", (f"{label:<13} ", "faint"), (value, style))
+
+
+def without_tokens(text: str) -> str:
+    """Return text without anything that looks like a token, for messages that others had a hand in."""
+    return _JWT.sub("(a token)", text)

@@ -11,10 +11,10 @@ from functools import partial
 from importlib import import_module
 from typing import cast
 
-from spiffe_client.cli._arguments import parse_arguments, without_tokens
+from spiffe_client.cli._arguments import parse_arguments
 from spiffe_client.cli._exit import Exit, UsageError
 from spiffe_client.cli._failure import Failure, failure_of
-from spiffe_client.cli._lines import line
+from spiffe_client.cli._lines import line, without_tokens
 from spiffe_client.cli._report import JsonReport, Report, TextReport
 from spiffe_client.cli._terminal import terminal_for
 

@@ -8,7 +8,7 @@ from spiffe_client.cli._doctor._patient import Ailment, Patient
 from spiffe_client.cli._doctor._steps import STEPS, Examination
 from spiffe_client.cli._exit import Exit
 from spiffe_client.cli._failure import failure_of
-from spiffe_client.cli._lines import line
+from spiffe_client.cli._lines import line, without_tokens
 from spiffe_client.cli._report import Report
 from spiffe_client.cli._steps import Step, give_step
 from spiffe_client.errors import SpiffeError
@@ -42,7 +42,9 @@ async def _examine(examination: Examination, patient: Patient) -> Step:
     try:
         found = await examination.look(patient)
     except Ailment as ailment:
-        return Step(examination.name, "failed", str(ailment), ailment.advice, {"code": ailment.code})
+        return Step(
+            examination.name, "failed", without_tokens(str(ailment)), ailment.advice, {"code": ailment.code}
+        )
     except SpiffeError as error:
         failure = failure_of(error)
         return Step(examination.name, "failed", failure.message, failure.advice, {"code": failure.code})
