@@ -22,7 +22,7 @@ import contextlib
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -105,7 +105,7 @@ class Feed:
         self._pushed.set()
         self._pushed = anyio.Event()
 
-    async def follow(self) -> AsyncIterator[Step]:
+    async def follow(self) -> AsyncGenerator[Step]:
         position = max(0, len(self._steps) - 1)
         while True:
             while position < len(self._steps):
@@ -235,13 +235,14 @@ class ScriptedWorkloadApi:
             if not scripts:
                 raise StatusError(Status.UNIMPLEMENTED, f"the test has no script for {method}")
             for step in scripts.pop(0) if len(scripts) > 1 else scripts[0]:
-                async for message in self._do(step, recorded, call.peer):
-                    yield message
+                async with contextlib.aclosing(self._do(step, recorded, call.peer)) as messages:
+                    async for message in messages:
+                        yield message
         finally:
             self.open_calls.remove(method)
             self._tell()
 
-    async def _do(self, step: Step, call: RecordedCall, connection: _Connection) -> AsyncIterator[bytes]:
+    async def _do(self, step: Step, call: RecordedCall, connection: _Connection) -> AsyncGenerator[bytes]:
         match step:
             case bytes():
                 yield step
@@ -254,13 +255,15 @@ class ScriptedWorkloadApi:
             case Feed():
                 async with contextlib.aclosing(step.follow()) as steps:
                     async for pushed in steps:
-                        async for message in self._do(pushed, call, connection):
-                            yield message
+                        async with contextlib.aclosing(self._do(pushed, call, connection)) as messages:
+                            async for message in messages:
+                                yield message
             case _Drop():
                 await anyio.aclose_forcefully(connection.stream)
                 await anyio.sleep_forever()
             case _Hold():
                 await anyio.sleep_forever()
             case _:
-                async for message in self._do(step(call), call, connection):
-                    yield message
+                async with contextlib.aclosing(self._do(step(call), call, connection)) as messages:
+                    async for message in messages:
+                        yield message
