@@ -51,8 +51,9 @@ def _element_end(der: bytes, start: int) -> int | None:
     if length >= _LONG_FORM:
         width = length - _LONG_FORM
         octets = der[body : body + width]
-        # DER wants the shortest form; 0 octets would be BER's indefinite length.
-        if not 1 <= width <= 4 or len(octets) < width or octets[0] == 0:
+        # DER wants the shortest form; 0 octets would be BER's indefinite length, and nothing that
+        # is read here is as large as four octets can say.
+        if not 1 <= width <= 3 or len(octets) < width or octets[0] == 0:
             return None
         body, length = body + width, int.from_bytes(octets, "big")
         if length < _LONG_FORM:

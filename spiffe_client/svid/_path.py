@@ -51,14 +51,18 @@ class Path:
         return list(zip(("the leaf", *between, "the authority"), self.certificates, strict=True))
 
 
-def check_signer(certificate: x509.Certificate) -> None:
-    """Check what X509-SVID §3.2 and §4 demand of a signing certificate, an authority included.
+def check_signer(certificate: x509.Certificate, *, anchor: bool = False) -> None:
+    """Check what X509-SVID §3.2 and §4 demand of a signing certificate.
+
+    Args:
+        certificate: One that issued another.
+        anchor: Whether it is an authority of the bundle, which may lack key usage altogether.
 
     Raises:
         X509SvidError: It is no CA, may not sign certificates, or has the SPIFFE ID of a workload.
     """
     _check_ca(certificate)
-    _check_may_sign(certificate)
+    _check_may_sign(certificate, anchor=anchor)
     _check_authority_id(certificate)
 
 
@@ -86,8 +90,12 @@ def _check_ca(certificate: x509.Certificate) -> None:
         raise X509SvidError("it issued a certificate and is no CA")
 
 
-def _check_may_sign(certificate: x509.Certificate) -> None:
+def _check_may_sign(certificate: x509.Certificate, *, anchor: bool = False) -> None:
     usage = find_extension(certificate, x509.KeyUsage)
+    # Roots made by hand often have no key usage. They are trusted for being in the bundle, and
+    # neither RFC 5280 (§6.1.1(d), §6.1.4(n)) nor OpenSSL asks one for it.
+    if usage is None and anchor:
+        return
     if usage is None or not usage.key_cert_sign:
         raise X509SvidError("it issued a certificate without keyCertSign in its key usage")
 
@@ -159,6 +167,12 @@ def _signatures(path: Path) -> None:
     _each(path.named()[:-1], check)
 
 
+def _signers_key_usage(path: Path) -> None:
+    *intermediates, anchor = path.named()[1:]
+    _each(intermediates, _check_may_sign)
+    _each([anchor], partial(_check_may_sign, anchor=True))
+
+
 def _length(path: Path) -> None:
     below = 0  # intermediates so far; self-issued ones do not count (RFC 5280 §4.2.1.9)
     for name, certificate in path.named()[1:]:
@@ -207,7 +221,7 @@ PATH_RULES: tuple[Rule[Path], ...] = (
         "signers_key_usage",
         "X509-SVID §4.3",
         "each issuer on the path has keyCertSign",
-        lambda path: _each(path.named()[1:], _check_may_sign),
+        _signers_key_usage,
         _READ,
     ),
     Rule(

@@ -38,9 +38,10 @@ class TestSplitDer:
             b"\x30\x05\x00",  # cut short
             b"\x30\x82\x01",  # cut short within the length
             b"\x30\x80\x00\x00",  # BER's indefinite length
+            b"\x30\x80" + bytes(128),
             b"\x30\x81\x05" + b"x" * 5,  # a long form where the short one is the only DER
             b"\x30\x82\x00\x80" + b"x" * 128,  # a length with a leading zero
-            b"\x30\x85\x01\x00\x00\x00\x00",  # a length of five octets
+            b"\x30\x84\x01\x00\x00\x00" + bytes(1 << 24),  # sixteen megabytes
             b"\x30\x84\xff\xff\xff\xff",  # four gigabytes, of which nothing is there
             b"\x30\x00\x00",  # trailing garbage of one byte
             b"\x30\x00garbage",
@@ -86,6 +87,7 @@ class TestParseCertificatesDer:
 
     def test_too_large_is_refused_before_it_is_parsed(self) -> None:
         """Not one byte is looked at."""
+        assert parse_certificates_der(ROOTS[0].der, size=len(ROOTS[0].der))
         with pytest.raises(BundleError, match="at most 10"):
             parse_certificates_der(b"x" * 11, size=10)
 
@@ -132,6 +134,7 @@ class TestParseCertificatesPem:
 
     def test_limits(self) -> None:
         """Bytes and blocks are counted before they are parsed."""
+        assert parse_certificates_pem(ROOTS[0].pem, size=len(ROOTS[0].pem), most=1)
         with pytest.raises(BundleError, match="at most 10"):
             parse_certificates_pem(b"x" * 11, size=10)
         with pytest.raises(BundleError, match="more than 1"):

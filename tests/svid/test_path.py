@@ -220,6 +220,18 @@ class TestSigners:
             self.CA, (key_usage("crl_sign", "digital_signature"), True)
         )
 
+    def test_a_root_without_key_usage(self) -> None:
+        """RFC 5280 §6.1.1(d): nobody asks an anchor for it; one that has it must allow signing."""
+        bare = sign_certificate([self.CA], subject=distinguished("root"))
+        assert verify([sign_leaf(bare)], bare)
+        check_signer(bare.certificate, anchor=True)
+        other = sign_certificate([self.CA, (key_usage("crl_sign"), True)], subject=distinguished("root"))
+        assert "the authority: it issued a certificate without keyCertSign" in refused(
+            [sign_leaf(other)], other
+        )
+        with pytest.raises(X509SvidError, match="keyCertSign"):
+            check_signer(other.certificate, anchor=True)
+
     @pytest.mark.parametrize("uri", ["spiffe://a.test", "spiffe://b.test", "https://a.test/cps", "urn:x"])
     def test_ids_without_a_path(self, uri: str) -> None:
         """X509-SVID §3.2: of its own or of another trust domain; other URIs are no ID."""
