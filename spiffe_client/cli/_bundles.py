@@ -140,10 +140,7 @@ def _lines(bundles: list[SpiffeBundle], now: str, arguments: argparse.Namespace)
     for bundle in bundles:
         yield line((str(bundle.trust_domain), "name"))
         for certificate in bundle.x509_authorities:
-            yield pair(
-                "X.509",
-                f"{sha256(certificate)[:16]}…, {certificate.subject.rfc4514_string() or 'no subject'}",
-            )
+            yield pair("X.509", f"{sha256(certificate)[:16]}…  {certificate.subject.rfc4514_string()}")
             yield pair("", f"expires {until(certificate.not_valid_after_utc, SYSTEM_CLOCK.now())}")
         for authority in bundle.jwt_authorities:
             yield pair("JWT", f"{authority.key_id or 'no key id'}, {key_kind(authority.public_key)}")
