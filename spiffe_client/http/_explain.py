@@ -85,9 +85,7 @@ def refuse_plaintext(request: httpx.Request) -> None:
         httpx.UnsupportedProtocol: It is an `http://` URL, or no HTTP at all.
     """
     scheme = request.url.scheme
-    if scheme not in ("https", "wss"):
-        # httpx says it this way when there is no scheme, and then there is nothing to add.
-        what = f"{scheme}:// is refused" if scheme else "Request URL is missing a protocol"
+    if scheme not in ("https", "wss", ""):  # without one, httpx has its own words
         raise httpx.UnsupportedProtocol(
-            f"{what}: SPIFFE clients speak TLS only, use https://", request=request
+            f"{scheme}:// is refused: SPIFFE clients speak TLS only, use https://", request=request
         )

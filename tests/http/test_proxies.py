@@ -58,8 +58,12 @@ class TestArguments:
         assert {} == take_proxies(options)
         assert {"trust_env": False} == options
 
-    @pytest.mark.parametrize("proxy", ["http://p.test:1", httpx.URL("http://p.test:1"), httpx.Proxy("http://p.test:1")])
-    def test_an_argument_comes_before_the_environment(self, proxy: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        "proxy", ["http://p.test:1", httpx.URL("http://p.test:1"), httpx.Proxy("http://p.test:1")]
+    )
+    def test_an_argument_comes_before_the_environment(
+        self, proxy: object, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """`proxy=` is for all URLs, in each of the forms httpx takes, and is moved out."""
         monkeypatch.setenv("HTTPS_PROXY", "http://other.test")
         monkeypatch.setenv("NO_PROXY", "example.com")

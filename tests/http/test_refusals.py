@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
-import anyio
 import httpx
 import pytest
 
-from spiffe_client.authorize import allow, custom, member_of
+from spiffe_client.authorize import allow, custom
 from spiffe_client.errors import (
     PeerError,
     PeerNotAllowedError,
@@ -18,10 +15,10 @@ from spiffe_client.errors import (
     StaleError,
     find,
 )
-from spiffe_client.http import AsyncClient, AsyncSpiffeTransport, Client, SpiffeTransport
-from spiffe_client.tls import SpiffeTls, peer_of
+from spiffe_client.http import AsyncClient, Client
+from spiffe_client.tls import peer_of
 from tests.support.shop import SHOP, WEB, MovingSource, shop_app
-from tests.support.web_servers import serve_hypercorn, serve_uvicorn
+from tests.support.web_servers import serve_uvicorn
 
 pytestmark = pytest.mark.anyio
 
@@ -31,78 +28,65 @@ def open_client(face, source, peer=SHOP, **options):
     return face(kind(peer=peer, workload=source, **options))
 
 
-@pytest.fixture(params=["h1", "h2"])
-def serve(request: pytest.FixtureRequest):
-    """A server that presents a given identity and lets everybody of both domains in."""
-
-    @contextmanager
-    def serve(source, app, *, authorize=None):
-        tls = SpiffeTls(source, authorize or custom("anybody", lambda peer: True))
-        server = serve_uvicorn if request.param == "h1" else serve_hypercorn
-        with server(app, tls.server_context()) as port:
-            yield f"https://localhost:{port}"
-
-    serve.http2 = request.param == "h2"
-    return serve
-
-
 class TestServerThatIsRefused:
-    async def test_stranger(self, face, serve, shop, web) -> None:
+    async def test_stranger(self, face, serve, http2, shop, web) -> None:
         """A proven identity that is not the peer we asked for: named, with the rule."""
         seen = []
-        with serve(shop.source("spiffe://shop.test/billing"), shop_app(seen=seen)) as url:
-            async with open_client(face, web, http2=serve.http2) as client:
-                with pytest.raises(httpx.ConnectError) as e:
-                    await client.get(f"{url}/")
+        url = serve("spiffe://shop.test/billing", shop_app(seen=seen))
+        async with open_client(face, web, http2=http2) as client:
+            with pytest.raises(httpx.ConnectError) as e:
+                await client.get(f"{url}/")
 
         refusal = find(e.value, PeerError)
         assert isinstance(refusal, PeerNotAllowedError)
-        assert "peer spiffe://shop.test/billing is not allowed by allow(spiffe://shop.test/orders)" == str(e.value)
+        assert "peer spiffe://shop.test/billing is not allowed by allow(spiffe://shop.test/orders)" == str(
+            e.value
+        )
         assert "allow(spiffe://shop.test/orders)" == refusal.rule
         assert f"{url}/" == str(e.value.request.url)
         assert [] == seen
 
-    async def test_forged_by_a_federated_authority(self, face, serve, shop, web) -> None:
+    async def test_forged_by_a_federated_authority(self, face, serve, http2, shop, web) -> None:
         """The attack of a pooled trust store: another domain's authority signs our peer's ID."""
         seen = []
         forged = shop.other.forge_x509_svid(SHOP, dns_names=["localhost"])
         rule = custom("orders, from wherever", lambda peer: str(peer) == SHOP)  # loads both bundles
-        with serve(shop.source(forged), shop_app(seen=seen)) as url:
-            async with open_client(face, web, rule, http2=serve.http2) as client:
-                with pytest.raises(httpx.ConnectError, match="no authority of shop.test vouches for it") as e:
-                    await client.get(f"{url}/")
+        url = serve(forged, shop_app(seen=seen))
+        async with open_client(face, web, rule, http2=http2) as client:
+            with pytest.raises(httpx.ConnectError, match="no authority of shop.test vouches for it") as e:
+                await client.get(f"{url}/")
 
         assert isinstance(find(e.value, PeerError), PeerUnverifiedError)
         assert "foreign_authority" == find(e.value, PeerError).why
         assert [] == seen
 
-    async def test_unknown_authority(self, face, serve, shop, web) -> None:
+    async def test_unknown_authority(self, face, serve, http2, shop, web) -> None:
         """OpenSSL's own verdict is told as ours."""
-        with serve(shop.source("spiffe://other.test/orders"), shop_app()) as url:
-            async with open_client(face, web, http2=serve.http2) as client:
-                with pytest.raises(httpx.ConnectError, match="certificate does not verify") as e:
-                    await client.get(f"{url}/")
+        url = serve("spiffe://other.test/orders", shop_app())
+        async with open_client(face, web, http2=http2) as client:
+            with pytest.raises(httpx.ConnectError, match="certificate does not verify") as e:
+                await client.get(f"{url}/")
 
         assert "certificate_invalid" == find(e.value, PeerError).why
 
-    async def test_in_a_stream(self, face, serve, shop, web) -> None:
+    async def test_in_a_stream(self, face, serve, http2, shop, web) -> None:
         """Streaming changes nothing about it."""
-        with serve(shop.source("spiffe://shop.test/billing"), shop_app()) as url:
-            async with open_client(face, web, http2=serve.http2) as client:
-                with pytest.raises(httpx.ConnectError, match="is not allowed by"):
-                    async with client.stream("GET", f"{url}/"):
-                        raise AssertionError("unreachable")
+        url = serve("spiffe://shop.test/billing", shop_app())
+        async with open_client(face, web, http2=http2) as client:
+            with pytest.raises(httpx.ConnectError, match="is not allowed by"):
+                async with client.stream("GET", f"{url}/"):
+                    raise AssertionError("unreachable")
 
-    async def test_earlier_refusal_is_not_blamed(self, face, serve, shop, web) -> None:
+    async def test_earlier_refusal_is_not_blamed(self, face, serve, http2, shop, web) -> None:
         """A second attempt from the handler of the first fails for its own reason."""
-        with serve(shop.source("spiffe://shop.test/billing"), shop_app()) as url:
-            async with open_client(face, web, http2=serve.http2) as client:
-                try:
-                    await client.get(f"{url}/")
-                except httpx.ConnectError as refused:
-                    first = refused
-                    with pytest.raises(httpx.ConnectError) as e:
-                        await client.get("https://127.0.0.1:9/")  # nobody listens there
+        url = serve("spiffe://shop.test/billing", shop_app())
+        async with open_client(face, web, http2=http2) as client:
+            try:
+                await client.get(f"{url}/")
+            except httpx.ConnectError as refused:
+                first = refused
+                with pytest.raises(httpx.ConnectError) as e:
+                    await client.get("https://127.0.0.1:9/")  # nobody listens there
 
         assert find(first, PeerError) is not None
         assert "is not allowed" not in str(e.value)
@@ -110,13 +94,13 @@ class TestServerThatIsRefused:
 
 
 class TestServerThatRefuses:
-    async def test_hint_names_the_identity_that_was_shown(self, face, serve, shop, web, orders) -> None:
+    async def test_hint_names_the_identity_that_was_shown(self, face, serve, http2, web) -> None:
         """A TLS 1.3 server that refuses a client just hangs up: the error says what that may mean."""
         seen = []
-        with serve(orders, shop_app(seen=seen), authorize=allow("spiffe://shop.test/admin")) as url:
-            async with open_client(face, web, http2=serve.http2) as client:
-                with pytest.raises(httpx.TransportError) as e:
-                    await client.get(f"{url}/")
+        url = serve(SHOP, shop_app(seen=seen), authorize=allow("spiffe://shop.test/admin"))
+        async with open_client(face, web, http2=http2) as client:
+            with pytest.raises(httpx.TransportError) as e:
+                await client.get(f"{url}/")
 
         assert find(e.value, PeerError) is None
         assert any("may have refused this one (spiffe://shop.test/web)" in note for note in e.value.__notes__)
@@ -147,25 +131,27 @@ class TestPlaintext:
                 await client.get(url)
 
     async def test_url_without_scheme(self, face, web) -> None:
-        """httpx's words for it are kept."""
+        """httpx has its own words for it."""
         async with open_client(face, web) as client:
             with pytest.raises(httpx.UnsupportedProtocol, match="Request URL is missing"):
                 await client.get("localhost/orders")
 
-    async def test_redirect_down(self, face, shop, web, orders) -> None:
+    async def test_redirect_down(self, face, stage, web) -> None:
         """The peer itself cannot send a client to a plaintext URL."""
-        tls = SpiffeTls(orders, member_of("shop.test"))
-        with serve_uvicorn(shop_app(), tls.server_context()) as port:
-            async with open_client(face, web, follow_redirects=True) as client:
-                with pytest.raises(httpx.UnsupportedProtocol, match="http:// is refused"):
-                    await client.get(f"https://localhost:{port}/redirect?http://localhost:{port}/")
+        url = stage.serve(SHOP, shop_app(), http2=False)
+        async with open_client(face, web, follow_redirects=True) as client:
+            with pytest.raises(httpx.UnsupportedProtocol, match="http:// is refused"):
+                await client.get(f"{url}/redirect?http://localhost/")
 
 
 class TestNoIdentity:
     @pytest.mark.parametrize(
         "error",
-        [StaleError("expired at noon", reason="expired"), StaleError("withdrawn at noon", reason="withdrawn"),
-         SourceClosedError("closed at noon")],
+        [
+            StaleError("expired at noon", reason="expired"),
+            StaleError("withdrawn at noon", reason="withdrawn"),
+            SourceClosedError("closed at noon"),
+        ],
         ids=lambda e: e.code + getattr(e, "reason", ""),
     )
     async def test_request_says_why(self, face, shop, error) -> None:
@@ -180,17 +166,17 @@ class TestNoIdentity:
 
 
 class TestPeerOfResponse:
-    async def test_who_answered(self, face, serve, web, orders) -> None:
+    async def test_who_answered(self, face, serve, http2, web) -> None:
         """The proven peer of a response, on each kind of connection."""
-        with serve(orders, shop_app()) as url:
-            async with open_client(face, web, http2=serve.http2) as client:
-                async with client.stream("GET", f"{url}/") as stream:
-                    assert SHOP == str(peer_of(stream.response).id)
-                    await stream.read()
+        url = serve(SHOP, shop_app())
+        async with open_client(face, web, http2=http2) as client:
+            async with client.stream("GET", f"{url}/") as stream:
+                assert SHOP == str(peer_of(stream.response).id)
+                await stream.read()
 
 
 class TestTransportErrorsOfOthers:
-    async def test_upload_from_a_failing_response(self, shop, web, orders) -> None:
+    async def test_upload_from_a_failing_response(self, stage, web) -> None:
         """What an upload's own source raises is handed on as it is, whatever is behind it."""
         theirs = httpx.ReadError("the other connection broke", request=httpx.Request("GET", "https://a.test"))
         theirs.__cause__ = PeerUnverifiedError("of another connection")
@@ -199,10 +185,9 @@ class TestTransportErrorsOfOthers:
             yield b"first"
             raise theirs
 
-        tls = SpiffeTls(orders, member_of("shop.test"))
-        with serve_uvicorn(shop_app(), tls.server_context()) as port:
-            async with AsyncClient(peer=SHOP, workload=web) as client:
-                with pytest.raises(httpx.ReadError) as e:
-                    await client.post(f"https://localhost:{port}/", content=upload())
+        url = stage.serve(SHOP, shop_app(), http2=False)
+        async with AsyncClient(peer=SHOP, workload=web) as client:
+            with pytest.raises(httpx.ReadError) as e:
+                await client.post(url, content=upload())
 
         assert theirs is e.value

@@ -20,16 +20,11 @@ from spiffe_client.http import AsyncSpiffeTransport, SpiffeTransport
 from spiffe_client.tls import SpiffeTls, peer_of
 from tests.support.shop import SHOP, WEB, shop_app
 from tests.support.stepping_clock import SteppingClock
-from tests.support.web_servers import serve_aiohttp, serve_hypercorn, serve_uvicorn
+from tests.support.web_servers import serve_aiohttp
 
 pytestmark = pytest.mark.anyio
 
 DRAIN = 30.0
-
-
-@pytest.fixture(params=["h1", "h2"])
-def http2(request: pytest.FixtureRequest) -> bool:
-    return request.param == "h2"
 
 
 @pytest.fixture
@@ -59,21 +54,6 @@ def connect(face, web, clock, events, http2):
     return connect
 
 
-@pytest.fixture
-def serve(http2, hold):
-    @contextmanager
-    def serve(source, app=None):
-        tls = SpiffeTls(source, custom("anybody", lambda peer: True))
-        server = serve_hypercorn if http2 else serve_uvicorn
-        with server(app or shop_app(), tls.server_context()) as port:
-            try:
-                yield f"https://localhost:{port}"
-            finally:
-                hold.go_on.set()  # or the server waits for it in vain
-
-    return serve
-
-
 def connection_of(response: httpx.Response) -> object:
     return response.extensions["network_stream"]
 
@@ -90,93 +70,94 @@ async def until_closed(*connections) -> None:
 
 
 class TestOrdinaryRotation:
-    async def test_nothing_changed(self, connect, serve, orders) -> None:
+    async def test_nothing_changed(self, connect, serve, http2) -> None:
         """A pooled connection is used again."""
-        with serve(orders) as url:
-            async with connect() as client:
-                first = await client.get(url)
-                second = await client.get(url)
+        url = serve(SHOP, shop_app())
+        async with connect() as client:
+            first = await client.get(url)
+            second = await client.get(url)
 
         assert connection_of(first) is connection_of(second)
+        assert ("HTTP/2" if http2 else "HTTP/1.1") == second.http_version
 
-    async def test_pool_serves_within_the_window(self, connect, serve, shop, web, orders, clock, events) -> None:
+    async def test_pool_serves_within_the_window(self, connect, serve, shop, web, clock, events) -> None:
         """A fleet that rotates together does not reconnect together: the old connection is good for a while."""
-        with serve(orders) as url:
-            async with connect() as client:
-                first = await client.get(url)
-                web.publish(shop.context(WEB))
-                clock.step(19.9)
-                second = await client.get(url)
-                clock.step(0.2)
-                third = await client.get(url)
-                await until_closed(connection_of(first))
+        url = serve(SHOP, shop_app())
+        async with connect() as client:
+            first = await client.get(url)
+            web.publish(shop.context(WEB))
+            clock.step(19.9)
+            second = await client.get(url)
+            clock.step(0.2)
+            third = await client.get(url)
+            await until_closed(connection_of(first))
 
-                assert connection_of(first) is connection_of(second)
-                assert connection_of(third) is not connection_of(first)
-                assert is_open(connection_of(third))
+            assert connection_of(first) is connection_of(second)
+            assert connection_of(third) is not connection_of(first)
+            assert is_open(connection_of(third))
         assert ["connection.retired"] == [e.name for e in events]
         assert "1 pooled connection(s) retire within 30 s: identity or bundles changed" == events[0].message
 
-    async def test_idle_pool_closes_though_nobody_asks(self, connect, serve, shop, web, orders, clock) -> None:
+    async def test_idle_pool_closes_though_nobody_asks(self, connect, serve, shop, web, clock) -> None:
         """The window holds for a client that has nothing to send, too."""
-        with serve(orders) as url:
-            async with connect() as client:
-                first = await client.get(url)
-                web.publish(shop.context(WEB))
-                await anyio.wait_all_tasks_blocked()
-                assert is_open(connection_of(first))
+        url = serve(SHOP, shop_app())
+        async with connect() as client:
+            first = await client.get(url)
+            web.publish(shop.context(WEB))
+            await anyio.wait_all_tasks_blocked()
+            assert is_open(connection_of(first))
 
-                clock.step(DRAIN)
-                await until_closed(connection_of(first))
+            clock.step(DRAIN)
+            await until_closed(connection_of(first))
 
-    async def test_no_window(self, connect, serve, shop, web, orders) -> None:
+    async def test_no_window(self, connect, serve, shop, web) -> None:
         """`drain=0` takes no time."""
-        with serve(orders) as url:
-            async with connect(drain=0) as client:
-                first = await client.get(url)
-                web.publish(shop.context(WEB))
-                await until_closed(connection_of(first))
-                second = await client.get(url)
+        url = serve(SHOP, shop_app())
+        async with connect(drain=0) as client:
+            first = await client.get(url)
+            web.publish(shop.context(WEB))
+            await until_closed(connection_of(first))
+            second = await client.get(url)
 
         assert connection_of(first) is not connection_of(second)
 
-    async def test_window_is_not_extended(self, connect, serve, shop, web, orders, clock) -> None:
+    async def test_window_is_not_extended(self, connect, serve, shop, web, clock) -> None:
         """Rotations in quick succession do not keep an old pool alive."""
-        with serve(orders) as url:
-            async with connect() as client:
-                first = await client.get(url)
-                for _ in range(4):
-                    web.publish(shop.context(WEB))
-                    clock.step(DRAIN / 4)
-                await until_closed(connection_of(first))
+        url = serve(SHOP, shop_app())
+        async with connect() as client:
+            first = await client.get(url)
+            for _ in range(4):
+                web.publish(shop.context(WEB))
+                clock.step(DRAIN / 4)
+            await until_closed(connection_of(first))
 
-    async def test_response_in_flight_finishes(self, connect, serve, shop, web, orders, hold) -> None:
+    async def test_response_in_flight_finishes(self, connect, serve, shop, web, hold) -> None:
         """What has begun ends on its old connection, which closes after it."""
-        with serve(orders, shop_app(hold)) as url:
-            async with connect(drain=0) as client:
-                async with client.stream("GET", f"{url}/hold") as stream:
-                    web.publish(shop.context(WEB))
-                    other = await client.get(url)
-                    assert connection_of(other) is not connection_of(stream.response)
-                    assert is_open(connection_of(stream.response))
-                    hold.go_on.set()
-                    assert b"first last" == await stream.read()
-                assert not is_open(connection_of(stream.response))
-                assert is_open(connection_of(other))
+        url = serve(SHOP, shop_app(hold))
+        async with connect(drain=0) as client:
+            async with client.stream("GET", f"{url}/hold") as stream:
+                web.publish(shop.context(WEB))
+                other = await client.get(url)
+                assert connection_of(other) is not connection_of(stream.response)
+                assert is_open(connection_of(stream.response))
+                hold.go_on.set()
+                assert b"first last" == await stream.read()
+            assert not is_open(connection_of(stream.response))
+            assert is_open(connection_of(other))
 
-    async def test_additions_withdraw_nothing(self, connect, serve, shop, web, orders) -> None:
+    async def test_additions_withdraw_nothing(self, connect, serve, shop, web) -> None:
         """A new root in the bundle, as before each change of authority, is an ordinary rotation."""
         both = (*shop.ca.x509_bundle.authorities, *shop.other.x509_bundle.authorities)
         more = X509Bundle(shop.ca.trust_domain, both)
-        with serve(orders) as url:
-            async with connect() as client:
-                first = await client.get(url)
-                web.publish(shop.context(WEB, bundles=BundleSet([more])))
-                second = await client.get(url)
+        url = serve(SHOP, shop_app())
+        async with connect() as client:
+            first = await client.get(url)
+            web.publish(shop.context(WEB, bundles=BundleSet([more])))
+            second = await client.get(url)
 
         assert connection_of(first) is connection_of(second)
 
-    async def test_source_that_does_not_tell(self, connect, serve, shop, web, orders, clock) -> None:
+    async def test_source_that_does_not_tell(self, connect, serve, shop, web, clock) -> None:
         """Without hooks, each request looks."""
 
         class Quiet:
@@ -184,14 +165,14 @@ class TestOrdinaryRotation:
             def x509_context(self):
                 return web.x509_context
 
-        with serve(orders) as url:
-            async with connect(source=Quiet(), drain=0) as client:
-                first = await client.get(url)
-                web.publish(shop.context(WEB))
-                second = await client.get(url)
+        url = serve(SHOP, shop_app())
+        async with connect(source=Quiet(), drain=0) as client:
+            first = await client.get(url)
+            web.publish(shop.context(WEB))
+            second = await client.get(url)
 
-                assert not is_open(connection_of(first))
-                assert connection_of(first) is not connection_of(second)
+            assert not is_open(connection_of(first))
+            assert connection_of(first) is not connection_of(second)
 
     async def test_transport_is_not_kept_alive(self, connect, web) -> None:
         """A source holds its listeners weakly: a client that is gone is forgotten."""
@@ -209,7 +190,7 @@ class TestNewConnections:
     def http2(self) -> bool:
         return False  # aiohttp, whose handlers see the client's certificate, has no HTTP/2
 
-    async def test_are_of_the_new_generation_at_once(self, connect, shop, web, orders, hold) -> None:
+    async def test_are_of_the_new_generation_at_once(self, connect, shop, web, hold) -> None:
         """Within the window only what is pooled is old: who has to connect shows the new SVID."""
 
         async def who(request: aiohttp.web.Request) -> aiohttp.web.Response:
@@ -220,7 +201,7 @@ class TestNewConnections:
 
         old, new = shop.issue(WEB), shop.issue(WEB)
         web.publish(shop.context(old))
-        tls = SpiffeTls(orders, member_of("shop.test"))
+        tls = SpiffeTls(shop.context(SHOP), member_of("shop.test"))
         with serve_aiohttp(who, tls.server_context()) as port:
             url = f"https://localhost:{port}"
             async with connect() as client, anyio.create_task_group() as tasks:
@@ -250,115 +231,117 @@ def without_shop(shop):
 class TestWithdrawal:
     """No window where trust is taken back."""
 
-    async def test_idle_connection_closes_at_once(self, connect, serve, web, orders, events, without_shop) -> None:
+    async def test_idle_connection_closes_at_once(self, connect, serve, web, events, without_shop) -> None:
         """The authority of its peer left the bundle: closed, before anybody asks."""
-        with serve(orders) as url:
-            async with connect() as client:
-                first = await client.get(url)
-                web.publish(without_shop)
-                await until_closed(connection_of(first))
+        url = serve(SHOP, shop_app())
+        async with connect() as client:
+            first = await client.get(url)
+            web.publish(without_shop)
+            await until_closed(connection_of(first))
 
-                with pytest.raises(httpx.ConnectError, match="certificate does not verify") as e:
-                    await client.get(url)
+            with pytest.raises(httpx.ConnectError, match="certificate does not verify") as e:
+                await client.get(url)
         assert find(e.value, PeerError) is not None
-        assert "1 pooled connection(s) retire now: an authority of shop.test was withdrawn" == events[0].message
+        assert (
+            "1 pooled connection(s) retire now: an authority of shop.test was withdrawn" == events[0].message
+        )
         assert {"connections": 1, "at_once": True} == events[0].attributes
 
-    async def test_whole_bundle(self, connect, serve, shop, web, orders) -> None:
+    async def test_whole_bundle(self, connect, serve, shop, web) -> None:
         """A trust domain without a bundle is a trust domain without authorities."""
-        with serve(orders) as url:
-            async with connect() as client:
-                first = await client.get(url)
-                web.publish(shop.context(WEB, bundles=BundleSet([shop.other.x509_bundle])))
-                await until_closed(connection_of(first))
+        url = serve(SHOP, shop_app())
+        async with connect() as client:
+            first = await client.get(url)
+            web.publish(shop.context(WEB, bundles=BundleSet([shop.other.x509_bundle])))
+            await until_closed(connection_of(first))
 
-    async def test_response_in_flight_is_cut(self, connect, serve, web, orders, hold, without_shop) -> None:
+    async def test_response_in_flight_is_cut(self, connect, serve, web, hold, without_shop) -> None:
         """A reader that waits for a peer which is trusted no more does not wait for it to speak."""
-        with serve(orders, shop_app(hold)) as url:
-            async with connect() as client:
-                async with client.stream("GET", f"{url}/hold") as stream, anyio.create_task_group() as tasks:
-                    tasks.start_soon(publish_when_blocked, web, without_shop)
-                    with pytest.raises(httpx.ReadError, match="authority that vouched for .*orders was withdrawn") as e:
-                        await stream.read()
-                assert not is_open(connection_of(stream.response))
+        url = serve(SHOP, shop_app(hold))
+        async with connect() as client:
+            async with client.stream("GET", f"{url}/hold") as stream, anyio.create_task_group() as tasks:
+                tasks.start_soon(publish_when_blocked, web, without_shop)
+                with pytest.raises(
+                    httpx.ReadError, match="authority that vouched for .*orders was withdrawn"
+                ) as e:
+                    await stream.read()
+            assert not is_open(connection_of(stream.response))
         assert find(e.value, PeerError) is not None
         assert f"{url}/hold" == str(e.value.request.url)
 
-    async def test_request_in_flight_is_cut(self, connect, serve, web, orders, hold, without_shop) -> None:
+    async def test_request_in_flight_is_cut(self, connect, serve, web, hold, without_shop) -> None:
         """Also where the response has not begun, on a connection that answered before or not."""
-        with serve(orders, shop_app(hold)) as url:
-            async with connect() as client, anyio.create_task_group() as tasks:
-                await client.get(url)
-                tasks.start_soon(publish_when_blocked, web, without_shop, hold)
-                with pytest.raises(httpx.ReadError, match="authority that vouched for .* was withdrawn") as e:
-                    await client.get(f"{url}/never")
+        url = serve(SHOP, shop_app(hold))
+        async with connect() as client, anyio.create_task_group() as tasks:
+            await client.get(url)
+            tasks.start_soon(publish_when_blocked, web, without_shop, hold)
+            with pytest.raises(httpx.ReadError, match="authority that vouched for .* was withdrawn") as e:
+                await client.get(f"{url}/never")
         assert find(e.value, PeerError) is not None
 
-    async def test_others_are_not_cut(self, connect, serve, shop, web, orders, hold, without_shop) -> None:
+    async def test_others_are_not_cut(self, connect, serve, shop, web, hold, without_shop) -> None:
         """Responses of peers that still verify finish; only no new request joins them."""
-        partner = shop.source("spiffe://other.test/partner")
-        seen = []
-        with serve(orders, shop_app(hold)) as url, serve(partner, shop_app(hold, seen)) as other:
-            async with connect(rule=custom("anybody", lambda peer: True)) as client:
-                await client.get(url)
-                async with client.stream("GET", f"{other}/hold") as stream:
-                    web.publish(without_shop)
-                    later = await client.get(other)
-                    assert connection_of(later) is not connection_of(stream.response)
-                    hold.go_on.set()
-                    assert b"first last" == await stream.read()
-                assert not is_open(connection_of(stream.response))
+        url, partner = serve(SHOP, shop_app()), serve("spiffe://other.test/partner", shop_app(hold))
+        async with connect(rule=custom("anybody", lambda peer: True)) as client:
+            await client.get(url)
+            async with client.stream("GET", f"{partner}/hold") as stream:
+                web.publish(without_shop)
+                later = await client.get(partner)
+                assert connection_of(later) is not connection_of(stream.response)
+                hold.go_on.set()
+                assert b"first last" == await stream.read()
+            assert not is_open(connection_of(stream.response))
 
-    async def test_domain_that_no_peer_comes_from(self, connect, serve, shop, web, orders) -> None:
+    async def test_domain_that_no_peer_comes_from(self, connect, serve, shop, web) -> None:
         """What leaves another bundle does not concern this client: it drains in its own time."""
-        with serve(orders) as url:
-            async with connect(rule=member_of("shop.test")) as client:
-                first = await client.get(url)
-                web.publish(shop.context(WEB, bundles=BundleSet([shop.ca.x509_bundle])))
-                second = await client.get(url)
+        url = serve(SHOP, shop_app())
+        async with connect(rule=member_of("shop.test")) as client:
+            first = await client.get(url)
+            web.publish(shop.context(WEB, bundles=BundleSet([shop.ca.x509_bundle])))
+            second = await client.get(url)
 
         assert connection_of(first) is connection_of(second)
 
-    async def test_other_identity(self, connect, serve, shop, web, orders, hold) -> None:
+    async def test_other_identity(self, connect, serve, shop, web, hold) -> None:
         """The identity that connections were made with is not issued any more: no new request on them."""
-        with serve(orders, shop_app(hold)) as url:
-            async with connect() as client:
-                async with client.stream("GET", f"{url}/hold") as stream:
-                    web.publish(shop.context("spiffe://shop.test/renamed"))
-                    second = await client.get(url)
-                    assert connection_of(second) is not connection_of(stream.response)
-                    hold.go_on.set()
-                    assert b"first last" == await stream.read()
+        url = serve(SHOP, shop_app(hold))
+        async with connect() as client:
+            async with client.stream("GET", f"{url}/hold") as stream:
+                web.publish(shop.context("spiffe://shop.test/renamed"))
+                second = await client.get(url)
+                assert connection_of(second) is not connection_of(stream.response)
+                hold.go_on.set()
+                assert b"first last" == await stream.read()
 
     @pytest.mark.parametrize(
         "error",
         [StaleError("taken back", reason="withdrawn"), SourceClosedError("taken back")],
         ids=lambda e: e.code,
     )
-    async def test_own_identity(self, connect, serve, web, orders, hold, error) -> None:
+    async def test_own_identity(self, connect, serve, web, hold, error) -> None:
         """Without an identity of its own a client talks to nobody, also not to the end of a sentence."""
-        with serve(orders, shop_app(hold)) as url:
-            async with connect() as client:
-                async with client.stream("GET", f"{url}/hold") as stream, anyio.create_task_group() as tasks:
-                    tasks.start_soon(publish_when_blocked, web, error)
-                    with pytest.raises(httpx.ReadError, match="taken back") as e:
-                        await stream.read()
-                with pytest.raises(httpx.ConnectError, match="taken back"):
-                    await client.get(url)
+        url = serve(SHOP, shop_app(hold))
+        async with connect() as client:
+            async with client.stream("GET", f"{url}/hold") as stream, anyio.create_task_group() as tasks:
+                tasks.start_soon(publish_when_blocked, web, error)
+                with pytest.raises(httpx.ReadError, match="taken back") as e:
+                    await stream.read()
+            with pytest.raises(httpx.ConnectError, match="taken back"):
+                await client.get(url)
         assert find(e.value, SourceError) is not None
 
-    async def test_own_identity_expired(self, connect, serve, shop, web, orders, hold) -> None:
+    async def test_own_identity_expired(self, connect, serve, shop, web, hold) -> None:
         """It was true when it was shown: what has begun may end, nothing new begins."""
-        with serve(orders, shop_app(hold)) as url:
-            async with connect() as client:
-                await client.get(url)
-                async with client.stream("GET", f"{url}/hold") as stream:
-                    web.publish(StaleError("too old", reason="expired"))
-                    with pytest.raises(httpx.ConnectError, match="too old"):
-                        await client.get(url)
-                    hold.go_on.set()
-                    assert b"first last" == await stream.read()
-                assert not is_open(connection_of(stream.response))
+        url = serve(SHOP, shop_app(hold))
+        async with connect() as client:
+            await client.get(url)
+            async with client.stream("GET", f"{url}/hold") as stream:
+                web.publish(StaleError("too old", reason="expired"))
+                with pytest.raises(httpx.ConnectError, match="too old"):
+                    await client.get(url)
+                hold.go_on.set()
+                assert b"first last" == await stream.read()
+            assert not is_open(connection_of(stream.response))
 
-                web.publish(shop.context(WEB))
-                assert 200 == (await client.get(url)).status_code
+            web.publish(shop.context(WEB))
+            assert 200 == (await client.get(url)).status_code

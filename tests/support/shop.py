@@ -128,6 +128,7 @@ def shop_app(hold: Hold | None = None, seen: list | None = None):
         if path.startswith("/status/"):
             await respond(int(path.removeprefix("/status/")))
         elif path == "/redirect":
+            await body_of(receive)
             await respond(302, b"moved", (b"location", query.encode()))
         elif path == "/loop":
             await respond(302, b"", (b"location", b"/loop"))

@@ -17,7 +17,7 @@ import hypercorn.trio
 import trio
 import uvicorn
 
-__all__ = ["serve_aiohttp", "serve_hypercorn", "serve_uvicorn"]
+__all__ = ["ConnectProxy", "serve_aiohttp", "serve_hypercorn", "serve_proxy", "serve_uvicorn"]
 
 App = Callable[..., Awaitable[None]]
 
@@ -77,6 +77,8 @@ class _HypercornConfig(hypercorn.config.Config):
         return self.context is not None
 
     def create_ssl_context(self) -> ssl.SSLContext | None:
+        if self.context is not None:
+            self.context.set_alpn_protocols(self.alpn_protocols)  # as the method it replaces
         return self.context
 
 
@@ -148,3 +150,67 @@ def serve_aiohttp(
 
     with sock, _thread(lambda: asyncio.run(main()), stop):
         yield sock.getsockname()[1]
+
+
+class ConnectProxy:
+    """An HTTP proxy that tunnels (CONNECT) and does nothing else.
+
+    Attributes:
+        tunnels: Where to, and with what `Proxy-Authorization`.
+    """
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.tunnels: list[tuple[str, str | None]] = []
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            method, target, _ = head.split(" ", 2)
+            lines = [line.partition(": ") for line in head.split("\r\n")[1:]]
+            authorization = {name.lower(): value for name, _, value in lines}.get("proxy-authorization")
+            self.tunnels.append((target, authorization))
+            if method != "CONNECT" or target.startswith("forbidden."):
+                writer.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+                return
+            host, _, port = target.rpartition(":")
+            there, back = await asyncio.open_connection(host, int(port))
+            with contextlib.closing(back):
+                writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+                await asyncio.gather(_copy(reader, back), _copy(there, writer))
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await source.read(65536):
+            sink.write(data)
+            await sink.drain()
+    sink.close()
+
+
+@contextlib.contextmanager
+def serve_proxy(context: ssl.SSLContext | None = None) -> Iterator[ConnectProxy]:
+    """A proxy on asyncio, itself behind TLS if a context is given."""
+    proxy = ConnectProxy()
+    sock = _listen()
+    proxy.port = sock.getsockname()[1]
+    started = threading.Event()
+    finish: list[Callable[[], object]] = []
+
+    async def main() -> None:
+        done = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        finish.append(lambda: loop.call_soon_threadsafe(done.set))
+        server = await asyncio.start_server(proxy.handle, sock=sock, ssl=context)
+        started.set()
+        await done.wait()
+        server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            await task
+
+    def stop() -> None:
+        assert started.wait(10)
+        finish[0]()
+
+    with sock, _thread(lambda: asyncio.run(main()), stop):
+        yield proxy
