@@ -68,7 +68,8 @@ class Portal:
         self._running: AbstractContextManager[BlockingPortal] | None = None
         self._portal: BlockingPortal | None = None
         self._closed = False
-        self._pid = os.getpid()
+        # Of the process that started it: one made before a fork may be started in each child.
+        self._pid: int | None = None
 
     def start(self) -> None:
         """Start the thread if it is not running yet.
@@ -84,8 +85,18 @@ class Portal:
                 # Imported here: who only awaits never needs it.
                 from anyio.from_thread import start_blocking_portal
 
+                self._pid = os.getpid()
                 self._running = start_blocking_portal(self._backend)
                 self._portal = self._running.__enter__()
+
+    @property
+    def running(self) -> bool:
+        """Whether calls are possible: started, not closed, and not in a forked child."""
+        return self._portal is not None and not self._forked
+
+    @property
+    def _forked(self) -> bool:
+        return self._pid is not None and self._pid != os.getpid()
 
     def call(
         self,
@@ -130,7 +141,7 @@ class Portal:
 
     def close(self) -> None:
         """Cancel what still runs, stop the loop, and wait for the thread to end."""
-        if os.getpid() != self._pid:
+        if self._forked:
             return  # the thread is the parent's
         with self._lock:
             self._closed = True
@@ -141,12 +152,12 @@ class Portal:
             running.__exit__(None, None, None)
 
     def _refuse_fork(self) -> None:
-        if os.getpid() != self._pid:
+        if self._forked:
             raise SourceClosedError(
                 "this was opened before the process was forked and its background thread stayed "
                 "with the parent; open a new one in the child"
             )
 
     def __del__(self) -> None:
-        if self._portal is not None and os.getpid() == self._pid:
+        if self.running:
             warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)

@@ -35,8 +35,6 @@ _AT_LEAST = 1.0
 #: A failed renewal has half a lifetime to succeed: no hurry, and no crowd at an agent that is down.
 _RENEWAL = Backoff(first=1.0, cap=30.0)
 
-_CLOSED = "the source of the JWT-SVIDs is not open (any more)"
-
 
 @dataclass(frozen=True, slots=True)
 class JwtRequest:
@@ -73,7 +71,7 @@ class _Flight:
     def __init__(self) -> None:
         self.done = anyio.Event()
         self.svid: JwtSvid | None = None
-        self.error: SpiffeError = SourceClosedError(_CLOSED)
+        self.error: SpiffeError = SourceClosedError("the source of the JWT-SVIDs was closed")
 
 
 class JwtCache:
@@ -109,6 +107,7 @@ class JwtCache:
         self._flights: dict[JwtRequest, _Flight] = {}
         self._agenda: Agenda[JwtRequest] = Agenda(terms.clock, self._renew)
         self._tasks: TaskGroup | None = None
+        self._ended = False
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -144,9 +143,11 @@ class JwtCache:
         """Renew until cancelled."""
         try:
             async with anyio.create_task_group() as self._tasks:
+                for request, flight in self._flights.items():  # asked for before this task began
+                    self._tasks.start_soon(self._fly, request, flight)
                 await self._agenda.run()
         finally:
-            self._tasks = None
+            self._ended = True
 
     def _cached(self, request: JwtRequest) -> JwtSvid | None:
         entry = self._entries.get(request)
@@ -157,10 +158,11 @@ class JwtCache:
         return entry.svid
 
     def _launch(self, request: JwtRequest) -> _Flight:
-        if self._tasks is None:
-            raise SourceClosedError(_CLOSED)
+        if self._ended:
+            raise SourceClosedError("the source of the JWT-SVIDs was closed")
         flight = self._flights[request] = _Flight()
-        self._tasks.start_soon(self._fly, request, flight)
+        if self._tasks is not None:
+            self._tasks.start_soon(self._fly, request, flight)
         return flight
 
     async def _fly(self, request: JwtRequest, flight: _Flight) -> None:

@@ -84,6 +84,15 @@ class Lifetime:
                 feed.holding.opened()
             self._service = Service(self._run, name=f"spiffe-client {self._name}", crashed=self._crashed)
 
+    def refuse_unopened(self) -> None:
+        """Return if it runs, in this process.
+
+        Raises:
+            SourceClosedError: It does not.
+        """
+        for feed in self._feeds:
+            feed.holding.refuse_unopened()
+
     async def wait_first_update(self) -> None:
         """Wait until every feed has something to serve, and leave all as it is if that fails.
 

@@ -42,6 +42,14 @@ class Source:
         """
         self._lifetime.start()
 
+    def refuse_unopened(self) -> None:
+        """Return if it was opened or started in this process, and not closed since.
+
+        Raises:
+            SourceClosedError: It is not open.
+        """
+        self._lifetime.refuse_unopened()
+
     async def wait_first_update(self) -> None:
         """Wait until there is something to read; raises as `open`, and closes nothing."""
         await self._lifetime.wait_first_update()

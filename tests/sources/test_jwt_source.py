@@ -19,6 +19,7 @@ from spiffe_client import (
     JwtSvidError,
     NoIdentityIssuedError,
     SourceClosedError,
+    SourceError,
     StaleError,
     UnavailableError,
 )
@@ -429,13 +430,25 @@ class TestLife:
                     await source.fetch_jwt_svid("a")
         assert 0 == len(source._cache)
 
+    async def test_fetching_needs_no_bundles(self, world, source) -> None:
+        """A source that was only started fetches at once; verifying waits for the bundles."""
+        greeting, world.api.jwt_bundles.greeting = world.api.jwt_bundles.greeting, []
+        source.start()
+        svid = await source.fetch_jwt_svid("a")
+        with pytest.raises(SourceError, match="no first update of the JWT bundles yet"):
+            source.verify_jwt_svid(svid.token.reveal(), "a")
+        world.api.jwt_bundles.say(*greeting)
+        await source.wait_first_update()
+        assert svid.id == source.verify_jwt_svid(svid.token.reveal(), "a").id
+        await source.aclose()
+
     async def test_close_ends_fetching(self, world, source) -> None:
         """Who waits for a token when the source is closed is told so, started or not."""
         world.api.jwt_gate = anyio.Event()
         seen = []
 
         async def ask(audience: str) -> None:
-            with pytest.raises(SourceClosedError, match="not open"):
+            with pytest.raises(SourceClosedError, match="was closed"):
                 await source.fetch_jwt_svid(audience)
             seen.append(audience)
 
