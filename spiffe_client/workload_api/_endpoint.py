@@ -31,8 +31,6 @@ _RIGHT = "unix:///run/spire/agent.sock or tcp://127.0.0.1:8081"
 # RFC 3986 appendix B, without the parts that get a message of their own.
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://([^/?#]*))?([^?#]*)([?#].*)?", re.DOTALL)
 _NOT_IN_URI = re.compile(r"[^A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]")
-_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_PASSWORD = re.compile(r"//[^/?#]*@")
 _PORTS = range(1, 65536)
 
 
@@ -121,7 +119,7 @@ class Endpoint:
 
 
 def _refuse(value: str, why: str) -> NoReturn:
-    shown = _PASSWORD.sub("//…@", value)  # nobody's password belongs here, and so not in a log either
+    shown = re.sub("//[^/?#]*@", "//…@", value)  # a password does not belong here, nor in a log
     shown = shown if len(shown) <= 120 else shown[:120] + "…"
     raise EndpointError(f"not a Workload API address: {shown!r}: {why}; expected {_RIGHT}")
 
@@ -133,7 +131,7 @@ def _check_text(value: str) -> None:
         _refuse(value, "it begins or ends with white space")
     if bad := _NOT_IN_URI.search(value):
         _refuse(value, f"{bad[0]!r} (at {bad.start()}) has to be percent-encoded in a URI")
-    if bad := _BROKEN_ESCAPE.search(value):
+    if "%" in value and (bad := re.search("%(?![0-9A-Fa-f]{2})", value)):
         _refuse(value, f"the % at {bad.start()} is not followed by two hexadecimal digits")
 
 

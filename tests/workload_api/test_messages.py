@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from spiffe_client.errors import ProtocolError
 from spiffe_client.workload_api import _fields, _jwt_messages, _messages, _struct, _wire, _wit_messages
 from spiffe_client.workload_api._fields import Message
+from tests.support.official_messages import official_messages
 
 KEYED = {"X509SVIDResponse": "federated_bundles", "ValidateJWTSVIDResponse": "claims"}
 
@@ -218,6 +219,12 @@ damaged_bytes = st.tuples(wire_bytes, st.integers(0, 60), st.binary(max_size=3))
 cut_bytes = st.tuples(wire_bytes, st.integers(0, 60)).map(lambda parts: parts[0][: parts[1]])
 
 
+@pytest.fixture(scope="module")
+def official() -> SimpleNamespace:
+    """Message classes of the official package, by the names of the standard."""
+    return official_messages()
+
+
 #: Fuzzing is never timed: the machine may be busy.
 fuzz = settings(deadline=None)
 
@@ -245,7 +252,7 @@ class TestAgainstTheOfficialPackage:
 
         assert plain(ours) == plain(cls.decode(written))
 
-    @settings(fuzz, max_examples=300)
+    @settings(fuzz, max_examples=150)
     @given(data=wire_bytes | cut_bytes | damaged_bytes | st.binary())
     def test_same_verdict_on_any_bytes(self, official: SimpleNamespace, name: str, data: bytes) -> None:
         """Unknown fields, wrong wire types, wasteful varints, groups, duplicates, merged messages,
