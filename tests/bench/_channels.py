@@ -23,6 +23,8 @@ from tests.bench._figure import Figure, at_least, at_most
 __all__ = ["handshake", "keepalive", "push", "rotation"]
 
 ID = "spiffe://bench.test/workload"
+#: Seconds within which pooled connections of a former generation are given up.
+DRAIN = 0.1
 
 
 @asynccontextmanager
@@ -153,7 +155,7 @@ def keepalive(batches: int = 40) -> list[Figure]:
 
 async def _rotations(rotations: int) -> tuple[int, int]:
     calls, failures, stop = 0, 0, False
-    async with _workload() as (domain, me), _served(me.server_tls(peer=ID)) as url, me.http(peer=ID, drain=0.2) as http:
+    async with _workload() as (domain, me), _served(me.server_tls(peer=ID)) as url, me.http(peer=ID, drain=DRAIN) as http:
 
         async def load() -> None:
             nonlocal calls, failures
@@ -170,7 +172,8 @@ async def _rotations(rotations: int) -> tuple[int, int]:
             for i in range(rotations):
                 before = calls
                 await (domain.rotate_authority() if i % 10 == 5 else domain.rotate())
-                if i % 10 == 9:
+                if i % 10 == 9:  # as an operator does: once nobody uses the old authority any more
+                    await asyncio.sleep(3 * DRAIN)
                     await domain.retire_old_authorities()
                 while calls < before + 8:  # every generation carries load
                     await asyncio.sleep(0)
@@ -191,13 +194,14 @@ async def _pushes(runs: int) -> list[float]:
         client = me.tls(peer=ID)
         await _connect(port, client)
         for _ in range(runs):
-            old = me.x509_svid.serial_number
+            updated = asyncio.create_task(me.wait_updated())
+            await asyncio.sleep(0)
             start = time.perf_counter()
-            await domain.rotate()  # issues and pushes
-            while me.x509_svid.serial_number == old:
-                await asyncio.sleep(0)
+            rotating = asyncio.create_task(domain.rotate())  # issues and pushes
+            await updated
             took.append((time.perf_counter() - start) * 1000)
-            await _connect(port, client)  # and a handshake uses it
+            await _connect(port, client)  # a handshake that begins now uses it
+            await rotating
     return took
 
 
