@@ -20,6 +20,7 @@ _MARKS: Mapping[State, tuple[str, Style]] = {
     "failed": ("✗", "bad"),
     "not_reached": ("·", "faint"),
 }
+_INDENT = " " * 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Step:
     Attributes:
         name: Stable, lower case with underscores.
         state: How it came out.
-        detail: What was found, in words.
+        detail: What was found, in words; may have several lines.
         advice: What to do, where it failed.
         facts: The same as values with stable names.
     """
@@ -46,7 +47,7 @@ def give_step(report: Report, step: Step) -> None:
     record = {
         "step": step.name,
         "state": step.state,
-        "detail": step.detail,
+        "detail": step.detail.replace("\n", " "),
         "advice": step.advice,
         "facts": dict(step.facts),
     }
@@ -55,8 +56,11 @@ def give_step(report: Report, step: Step) -> None:
 
 def _lines(step: Step) -> list[Line]:
     mark, style = _MARKS[step.state]
-    detail: tuple[str, Style] = (step.detail, "faint" if step.state == "not_reached" else "plain")
-    lines = [line((f"{mark} ", style), (f"{step.name.replace('_', ' '):<12} ", "strong"), detail)]
+    first, *more = step.detail.splitlines()
+    how: Style = "faint" if step.state == "not_reached" else "plain"
+    name: tuple[str, Style] = (f"{step.name.replace('_', ' '):<13} ", "strong")
+    lines = [line((f"{mark} ", style), name, (first, how))]
+    lines += [line(_INDENT, (text, how)) for text in more]
     if step.advice:
-        lines.append(line(" " * 15, ("next: ", "strong"), step.advice))
+        lines.append(line(_INDENT, ("next: ", "strong"), step.advice))
     return lines

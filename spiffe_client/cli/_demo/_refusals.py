@@ -36,7 +36,7 @@ async def stranger(stage: Stage, say: Callable[[str], None]) -> _Outcome:
     endpoint = await stage.home.endpoint_for(spiffe_id)
     context = await WorkloadApiClient(endpoint).fetch_x509_context()
     refusal = await _refused(stage, context, "not_allowed", spiffe_id)
-    return f"refused by name: {refusal['message']}", refusal
+    return f"refused by name:\n{refusal['message']}", refusal
 
 
 async def forgery(stage: Stage, say: Callable[[str], None]) -> _Outcome:
@@ -46,7 +46,7 @@ async def forgery(stage: Stage, say: Callable[[str], None]) -> _Outcome:
     bundles = BundleSet([stage.home.ca.x509_bundle, stage.partner.ca.x509_bundle])
     context = X509Context((forged,), bundles, forged)
     refusal = await _refused(stage, context, "foreign_authority", str(CALLER))
-    return f"{PARTNER} signs the caller's ID, and is refused: {refusal['message']}", refusal
+    return f"{PARTNER} signs the caller's ID, and is refused:\n{refusal['message']}", refusal
 
 
 async def _refused(stage: Stage, context: X509Context, reason: str, peer: str) -> dict[str, object]:
@@ -83,4 +83,4 @@ async def withdrawal(stage: Stage, say: Callable[[str], None]) -> _Outcome:
     if end["code"] != "stale":
         raise Broken(f"the caller still calls, or fails for another reason: {end['message']}")
     facts = {"seconds": round(seconds, 2), "code": end["code"], "message": end["message"]}
-    return f"{CALLER} is taken back: after {seconds:.1f} s its calls fail, before anything is sent", facts
+    return f"{CALLER} is taken back:\nafter {seconds:.1f} s its calls fail, before anything is sent", facts

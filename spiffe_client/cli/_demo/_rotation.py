@@ -41,7 +41,7 @@ async def rotation(stage: Stage, say: Callable[[str], None]) -> tuple[str, Mappi
         raise Broken(f"new certificates were not put to use: {facts}")
     seen = f"{served['certificates']} certificates of the caller and {load['certificates']} of the server"
     detail = (
-        f"{load['calls']} calls, 0 failed, while every SVID was replaced {_ROTATIONS} times and the root once; "
+        f"{load['calls']} calls, 0 failed, while every SVID was replaced {_ROTATIONS} times and the root once\n"
         f"{seen} were in use"
     )
     return detail, facts

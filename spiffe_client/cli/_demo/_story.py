@@ -59,7 +59,7 @@ async def identity(stage: Stage, say: Callable[[str], None]) -> Outcome:
     stage.port = server["port"]
     await stage.caller.order(port=stage.port)
     return (
-        f"process {stage.server.pid} is {SERVER}, process {stage.caller.pid} is {CALLER}",
+        f"process {stage.server.pid} is {SERVER}\nprocess {stage.caller.pid} is {CALLER}",
         {str(SERVER): stage.server.pid, str(CALLER): stage.caller.pid},
     )
 
