@@ -57,8 +57,10 @@ class Example(pytest.Item):
         anyio.run(self._run)
 
     async def _run(self) -> None:
-        async with _world() as names:
+        async with _world() as prelude:
+            names: dict[str, Any] = {}
             for number, block in enumerate(self.blocks, 1):
+                names |= prelude
                 code = compile(
                     block, f"{self.name}, example {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
                 )
@@ -111,7 +113,15 @@ async def _world() -> AsyncIterator[dict[str, Any]]:
                         return resolve("127.0.0.1", port, *args, **kwargs)
                     return resolve(host, service, *args, **kwargs)
 
+                connect = anyio.connect_tcp
+
+                async def connect_locally(remote_host: Any, remote_port: Any, **kwargs: Any) -> Any:
+                    if str(remote_host).endswith(".internal"):  # anyio asks for addresses and keeps the port
+                        return await connect("127.0.0.1", port, **kwargs)
+                    return await connect(remote_host, remote_port, **kwargs)
+
                 patch.setattr(socket, "getaddrinfo", local)
+                patch.setattr(anyio, "connect_tcp", connect_locally)
                 async with Workload() as impostor_hunter:
                     orders = impostor_hunter.http(peer="spiffe://prod.example/somebody-else")
                     yield {
