@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
@@ -12,9 +12,11 @@ from typing import Any
 
 import anyio
 import pytest
+from blockbuster import blockbuster_ctx
 
 from spiffe_client import errors
-from spiffe_client._grpc import Status
+from spiffe_client._grpc import Server, Status
+from spiffe_client.bundle import JwtBundle
 from spiffe_client.ids import TrustDomain
 from spiffe_client.workload_api import Endpoint, Limits, WorkloadApiClient, _rpc
 from spiffe_client.workload_api._fields import Message
@@ -326,6 +328,32 @@ class TestEveryCall:
         assert expected.get(method, Empty()).encode() == api.calls[0].request
 
 
+    @every_call
+    async def test_nothing_blocks(self, api: ScriptedWorkloadApi, client: WorkloadApiClient, method: str) -> None:
+        """Blocking calls inside of async code were a trap: nothing of ours makes any."""
+        call, answer = ONCE[method]
+        api.script(method, answer)
+
+        with blockbuster_ctx("spiffe_client"):
+            await call(client)
+
+    @every_call
+    async def test_over_tcp(self, method: str) -> None:
+        """Workload Endpoint §3, §3.1: TCP serves as well as a unix socket, and TLS is not required."""
+        call, answer = ONCE[method]
+
+        async def handler(_: Any) -> AsyncIterator[bytes]:
+            yield answer.encode()
+
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        server: Server[None] = Server({f"/SpiffeWorkloadAPI/{method}": handler})
+        async with listener, anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, lambda stream: server.serve_connection(stream, None))
+            port = listener.extra(anyio.abc.SocketAttribute.local_port)
+            assert await call(WorkloadApiClient(f"tcp://127.0.0.1:{port}", clock=Now(days(0))))
+            tasks.cancel_scope.cancel()
+
+
 class TestEveryStream:
     @every_stream
     async def test_follows(self, api: ScriptedWorkloadApi, client: WorkloadApiClient, method: str) -> None:
@@ -584,11 +612,12 @@ class TestJwt:
         assert 0 == api.connections
 
     async def test_bundles(self, api: ScriptedWorkloadApi, client: WorkloadApiClient) -> None:
-        """Workload API §6.2.2: JWK Sets by trust domain."""
+        """Workload API §6.2.2: JWK Sets by trust domain, of the type that verifies JWT-SVIDs only."""
         api.script("FetchJWTBundles", JWT_BUNDLES)
 
         bundles = await client.fetch_jwt_bundles()
 
+        assert JwtBundle is type(bundles[TrustDomain("a.test")])
         assert ["one"] == [a.key_id for a in bundles[TrustDomain("a.test")].authorities]
 
     async def test_bundles_told(self, api: ScriptedWorkloadApi, client: WorkloadApiClient) -> None:

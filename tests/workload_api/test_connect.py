@@ -55,6 +55,14 @@ class TestUnix:
                 await stream.send(b"hello")
                 assert b"hello" == peer.recv(5)
 
+    async def test_path_that_is_no_text(self, path: Path) -> None:
+        """Workload Endpoint §4: a path is bytes, and any of them can be percent-encoded."""
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(os.fsencode(path) + b"-\xff")
+            listener.listen()
+            stream = await _connect.connect(Endpoint.parse(f"unix://{path}-%FF"))
+            await stream.aclose()
+
     async def test_missing(self, path: Path) -> None:
         """Workload Endpoint §6: an endpoint that does not exist (yet) can be waited for."""
         error = await refused(unix(path))
