@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import anyio
 
@@ -13,6 +14,7 @@ from spiffe_client.cli._lines import Line, line
 from spiffe_client.cli._report import Report, timestamp
 from spiffe_client.dev import DevTrustDomain, Registration, Registrations, Selectors
 from spiffe_client.ids import SpiffeId, TrustDomain
+from spiffe_client.workload_api import Endpoint
 
 __all__ = ["run"]
 
@@ -22,6 +24,7 @@ _DEFAULT_DOMAIN = TrustDomain("dev.example")
 async def run(arguments: argparse.Namespace, report: Report) -> int:
     """Serve until cancelled."""
     registrations = _registrations(arguments)
+    address = _address(arguments.socket)
     domain = DevTrustDomain(
         _trust_domain(arguments, registrations),
         socket=arguments.socket,
@@ -29,9 +32,15 @@ async def run(arguments: argparse.Namespace, report: Report) -> int:
         svid_ttl=arguments.ttl,
     )
     async with domain:
-        report.give(_record(domain), _lines(domain))
+        endpoint = address or domain.endpoint
+        report.give(_record(domain, endpoint), _lines(domain, endpoint))
         with report.working("serving, until Ctrl-C"):
             return await _serve(domain, arguments.rotate_every, report)
+
+
+def _address(path: str | None) -> str | None:
+    """Return the address of a socket at a path: one that nobody could ask is refused beforehand."""
+    return None if path is None else str(Endpoint("unix", path=str(Path(path).absolute())))
 
 
 def _registrations(arguments: argparse.Namespace) -> Registrations:
@@ -63,17 +72,17 @@ async def _serve(domain: DevTrustDomain, rotate_every: float | None, report: Rep
         )
 
 
-def _record(domain: DevTrustDomain) -> dict[str, object]:
+def _record(domain: DevTrustDomain, endpoint: str) -> dict[str, object]:
     return {
         "trust_domain": str(domain.trust_domain),
-        "endpoint": domain.endpoint,
+        "endpoint": endpoint,
         "registrations": [{"id": str(e.id), "who": _who(e.selectors)} for e in domain.registrations],
     }
 
 
-def _lines(domain: DevTrustDomain) -> Iterator[Line]:
+def _lines(domain: DevTrustDomain, endpoint: str) -> Iterator[Line]:
     # Plain and first, so that it can be copied, or taken by a script.
-    yield line(f"export SPIFFE_ENDPOINT_SOCKET={shlex.quote(domain.endpoint)}")
+    yield line(f"export SPIFFE_ENDPOINT_SOCKET={shlex.quote(endpoint)}")
     for entry in domain.registrations:
         yield line(("# ", "faint"), (str(entry.id), "name"), (f" for {_who(entry.selectors)}", "faint"))
     yield line((f"# trust domain {domain.trust_domain}, for development only, until Ctrl-C", "faint"))

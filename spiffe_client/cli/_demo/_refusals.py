@@ -36,7 +36,7 @@ async def stranger(stage: Stage, say: Callable[[str], None]) -> _Outcome:
     endpoint = await stage.home.endpoint_for(spiffe_id)
     context = await WorkloadApiClient(endpoint).fetch_x509_context()
     refusal = await _refused(stage, context, "not_allowed", spiffe_id)
-    return f"refused by name:\n{refusal['message']}", refusal
+    return f"{spiffe_id} is refused by name: it is not allowed by\n{refusal['rule']}", refusal
 
 
 async def forgery(stage: Stage, say: Callable[[str], None]) -> _Outcome:
@@ -70,7 +70,7 @@ async def _refused(stage: Stage, context: X509Context, reason: str, peer: str) -
     after = (await stage.server.ask(do="count"))["requests"]
     if after != before:
         raise Broken(f"a request got through to the service: {before} before, {after} after")
-    return {"peer": peer, "reason": reason, "message": event["message"]}
+    return {"peer": peer, "reason": reason, "rule": said.get("rule"), "message": event["message"]}
 
 
 async def withdrawal(stage: Stage, say: Callable[[str], None]) -> _Outcome:

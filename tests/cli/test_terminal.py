@@ -1,0 +1,141 @@
+"""What a terminal gets, and what a pipe gets."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+from rich.console import Console
+
+from spiffe_client.cli._lines import line, printable
+from spiffe_client.cli._terminal import PlainTerminal, PrettyTerminal, terminal_for
+from spiffe_client.dev import DevTrustDomain
+from tests.support.command import on_terminal, run_command
+
+
+class _Tty(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+class TestChoice:
+    @pytest.mark.parametrize(
+        ("environ", "kind"),
+        [
+            ({"TERM": "xterm"}, PrettyTerminal),
+            ({"TERM": "xterm", "NO_COLOR": ""}, PrettyTerminal),
+            ({"TERM": "xterm", "NO_COLOR": "1"}, PlainTerminal),
+            ({"TERM": "dumb"}, PlainTerminal),
+            ({}, PlainTerminal),
+        ],
+    )
+    def test_on_a_terminal(self, environ: dict[str, str], kind: type) -> None:
+        """Pretty where the terminal can and nobody minds (no-color.org)."""
+        assert kind is type(terminal_for(_Tty(), environ))
+
+    def test_in_a_pipe(self) -> None:
+        """Plain, whatever TERM says."""
+        assert PlainTerminal is type(terminal_for(io.StringIO(), {"TERM": "xterm"}))
+
+    def test_without_rich(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The base install has plain lines on a terminal, too."""
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+        assert PlainTerminal is type(terminal_for(_Tty(), {"TERM": "xterm"}))
+
+
+class TestPlain:
+    def test_a_character_that_the_encoding_lacks(self) -> None:
+        """An escape in its place, not an error in place of the answer."""
+        raw = io.BytesIO()
+        stream = io.TextIOWrapper(raw, encoding="latin-1")
+        PlainTerminal(stream).write(line(("✓ ", "good"), "gut: ä"))
+        assert b"\\u2713 gut: \xe4\n" == raw.getvalue()
+
+    def test_nothing_shows_that_it_works(self) -> None:
+        """What is in a pipe stays there."""
+        stream = io.StringIO()
+        with PlainTerminal(stream).working("waiting") as say:
+            say("still waiting")
+        assert "" == stream.getvalue()
+
+
+class TestPretty:
+    @pytest.fixture
+    def shown(self) -> io.StringIO:
+        return io.StringIO()
+
+    @pytest.fixture
+    def terminal(self, shown: io.StringIO) -> PrettyTerminal:
+        return PrettyTerminal(Console(file=shown, force_terminal=True, color_system="standard", width=40))
+
+    def test_parts_have_colours(self, terminal: PrettyTerminal, shown: io.StringIO) -> None:
+        """The meaning of a part is its colour."""
+        terminal.write(line(("✓ ", "good"), "plain"))
+        assert "\x1b[32m✓ \x1b[0mplain\n" == shown.getvalue()
+
+    def test_markup_of_others_is_text(self, terminal: PrettyTerminal, shown: io.StringIO) -> None:
+        """`[red]` in a hint is five characters."""
+        terminal.write(line("[red]hint[/red] :smile:"))
+        assert "[red]hint[/red] :smile:\n" == shown.getvalue()
+
+    def test_long_lines_stay_whole(self, terminal: PrettyTerminal, shown: io.StringIO) -> None:
+        """They can be copied as they are: the terminal wraps them, not we."""
+        terminal.write(line("x" * 100))
+        assert "x" * 100 + "\n" == shown.getvalue()
+
+    def test_a_spinner_with_words(self, terminal: PrettyTerminal, shown: io.StringIO) -> None:
+        """It says what goes on, and is gone at the end."""
+        with terminal.working("[waiting]") as say:
+            say("still [waiting]")
+        assert "still [waiting]" in shown.getvalue()
+        assert shown.getvalue().endswith("\x1b[2K")
+
+
+class TestPrintable:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("plain ✓ ä", "plain ✓ ä"),
+            ("\x1b[2J", "\\x1b[2J"),
+            ("a\nb\r\x07", "a\\nb\\r\\x07"),
+            ("abc\u202ecba", "abc\\u202ecba"),
+            ("\U000e0041", "\\U000e0041"),
+            ("\udcff", "\\udcff"),
+        ],
+    )
+    def test_what_is_not_to_be_seen_is_escaped(self, text: str, expected: str) -> None:
+        """Control characters, direction marks, tags, halves of characters."""
+        assert expected == printable(text)
+
+
+class TestOnARealOne:
+    def test_colours(self, domain: DevTrustDomain) -> None:
+        """A pseudo-terminal gets them, and the exit code is the same."""
+        outcome = on_terminal("x509", "--socket", domain.endpoint).end()
+        assert 0 == outcome.code
+        assert "\x1b[36mspiffe://dev.example/workload\x1b[0m" in outcome.out
+
+    def test_no_color(self, domain: DevTrustDomain) -> None:
+        """Not a single escape."""
+        outcome = on_terminal("x509", "--socket", domain.endpoint, env={"NO_COLOR": "1"}).end()
+        assert 0 == outcome.code
+        assert "\x1b" not in outcome.out
+
+    def test_json_is_the_same_everywhere(self, domain: DevTrustDomain) -> None:
+        """No spinner, no colour: programs read it from terminals, too."""
+        outcome = on_terminal("bundles", "--type", "jwt", "--json", "--socket", domain.endpoint).end()
+        here = run_command("bundles", "--type", "jwt", "--json", "--socket", domain.endpoint)
+        assert here.record["bundles"] == outcome.record["bundles"]
+
+    def test_ctrl_c_while_watching(self, domain: DevTrustDomain) -> None:
+        """From the keyboard; the terminal is left as it was: with its cursor."""
+        terminal = on_terminal("x509", "--watch", "--socket", domain.endpoint)
+        terminal.read_until("watching, until Ctrl-C")
+        terminal.press("\x03")
+        outcome = terminal.end()
+        assert 130 == outcome.code
+        assert outcome.out.rfind("\x1b[?25h") > outcome.out.rfind("\x1b[?25l")
+        assert "Traceback" not in outcome.out
