@@ -300,6 +300,14 @@ class TestDecode:
 
         assert {"spiffe://a.test": b"new"} == _jwt_messages.JwtBundlesResponse.decode(data).bundles
 
+    def test_unknown_fields_are_skipped(self) -> None:
+        """What a later version of the standard may add costs nothing, in a map's entry too."""
+        odd = _wire.write_varint(1, 1) + _wire.write_double(2, 1.0) + _wire.write_bytes(9, b"x")
+        entry = odd + _wire.write_bytes(1, b"spiffe://a.test") + _wire.write_bytes(2, b"{}")
+        data = odd + _wire.write_bytes(1, entry) + odd
+
+        assert {"spiffe://a.test": b"{}"} == _jwt_messages.JwtBundlesResponse.decode(data).bundles
+
     def test_absent_is_default(self) -> None:
         """Workload API §4.4: a field that is not there is at its default."""
         assert _messages.X509SvidResponse() == _messages.X509SvidResponse.decode(b"")
@@ -381,6 +389,16 @@ class TestStruct:
 
         assert {"deep": merged} == _jwt_messages.ValidateJwtSvidResponse.decode(data).claims
         assert merged == official_json(official.ValidateJWTSVIDResponse.FromString(data).claims.fields["deep"])
+
+    def test_unknown_fields_at_every_level(self) -> None:
+        """What a later version of the standard may add is skipped, wherever it is."""
+        odd = _wire.write_varint(9, 1) + _wire.write_double(1, 0.5) + _wire.write_varint(2, 1)
+        text_value = _wire.write_bytes(3, b"x") + _wire.write_double(9, 1.0)
+        list_value = _wire.write_bytes(6, odd + _wire.write_bytes(1, text_value))
+        entry = odd + _wire.write_bytes(1, b"deep") + _wire.write_bytes(2, list_value)
+        data = odd + _wire.write_bytes(2, odd + _wire.write_bytes(1, entry))
+
+        assert {"deep": ["x"]} == _jwt_messages.ValidateJwtSvidResponse.decode(data).claims
 
     def test_a_struct_seen_twice_merges(self, official: SimpleNamespace) -> None:
         """So do two occurrences of the claims as a whole."""
