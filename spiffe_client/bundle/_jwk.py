@@ -35,6 +35,7 @@ _BY_CURVE: Mapping[str, frozenset[str]] = {
     "secp521r1": frozenset({"ES512"}),
 }
 _RSA_BITS = range(2048, 16384 + 1)
+_EXPONENT_BYTES = 32  # FIPS 186-5 §A.1.1; a longer one only makes verifying slow
 
 #: The only `alg` values a JWT-SVID or WIT-SVID may have (JWT-SVID §2.1, WIT-SVID §2.3).
 SIGNATURE_ALGORITHMS: frozenset[str] = _RSA.union(*_BY_CURVE.values())
@@ -130,8 +131,8 @@ def _ec(jwk: Mapping[str, object]) -> EllipticCurvePublicKey:
 
 def _rsa(jwk: Mapping[str, object]) -> RSAPublicKey:
     n, e = decode_base64url(jwk.get("n")), decode_base64url(jwk.get("e"))
-    if n is None or e is None or len(n) > _RSA_BITS[-1] // 8 or len(e) > len(n):
-        raise BundleError("`n` and `e` of an RSA key must be base64url, at most 16384 bits")
+    if n is None or e is None or len(n) > _RSA_BITS[-1] // 8 or len(e) > _EXPONENT_BYTES:
+        raise BundleError("`n` and `e` of an RSA key must be base64url, at most 16384 and 256 bits")
     try:
         return RSAPublicNumbers(int.from_bytes(e, "big"), int.from_bytes(n, "big")).public_key()
     except ValueError as error:

@@ -98,6 +98,26 @@ class TestParse:
         with pytest.raises(BundleError):
             JwtAuthority.parse(jwk)
 
+    @pytest.mark.parametrize(
+        ("jwk", "why"),
+        [
+            ({**EC_JWK, "x": b64(bytes(32))}, "the point is not on P-256"),
+            ({**RSA_JWK, "e": b64(b"\2")}, "make no RSA key"),
+            ({**RSA_JWK, "n": b64(b"\xff" * 2049)}, "at most 16384 and 256 bits"),
+            ({**RSA_JWK, "e": b64(b"\1" * 33)}, "at most 16384 and 256 bits"),
+        ],
+        ids=["point", "even", "larger", "longer"],
+    )
+    def test_the_error_says_what_is_wrong(self, jwk: dict[str, object], why: str) -> None:
+        """Whoever publishes the key has to find it."""
+        with pytest.raises(BundleError, match=why):
+            JwtAuthority.parse(jwk)
+
+    def test_the_largest_rsa_key(self) -> None:
+        """16384 bits and an exponent of 256."""
+        jwk = {**RSA_JWK, "n": b64(b"\xff" * 2048), "e": b64(b"\1" * 32)}
+        assert 16384 == JwtAuthority.parse(jwk).public_key.key_size
+
     def test_a_key_for_verifying_may_say_so(self) -> None:
         """RFC 7517 §4.3."""
         assert "one" == JwtAuthority.parse({**EC_JWK, "key_ops": ["verify"]}).key_id

@@ -92,9 +92,28 @@ class TestSerialisation:
         with pytest.raises(JwtSvidError):
             JwtSvid.parse_unverified(token)
 
+    @pytest.mark.parametrize(
+        ("token", "why"),
+        [
+            ("a.b", "has 2 parts"),
+            ("a.b.c.d.e", "has 5 parts"),
+            (compact("[]", claims_for()), "header is not a JSON object"),
+            (compact(HEADER, "[]"), "claims are not a JSON object"),
+            (compact(HEADER, claims_for(), b""), "has no signature"),
+            (compact(HEADER, claims_for()) + "=", "is not base64url"),
+            (5, "is int, not text"),
+        ],
+    )
+    def test_the_error_says_what_is_wrong(self, token: object, why: str) -> None:
+        """Without saying what is in it."""
+        with pytest.raises(JwtSvidError, match=why):
+            JwtSvid.parse_unverified(token)
+
     def test_too_large_is_refused_before_it_is_parsed(self) -> None:
         """64 KiB."""
-        good = compact(HEADER, claims_for(pad="x" * 40_000))
+        heads = (compact(HEADER, claims_for(pad="x" * n), b"") for n in range(3))
+        largest = (head + b64(b"x" * ((65536 - len(head)) * 3 // 4)) for head in heads)
+        good = next(token for token in largest if len(token) == 65536)
         assert JwtSvid.parse_unverified(good)
         with pytest.raises(JwtSvidError, match="at most 65536"):
             JwtSvid.parse_unverified(good + "A" * (65537 - len(good)))

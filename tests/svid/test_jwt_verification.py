@@ -358,6 +358,34 @@ class TestExamine:
         assert {"algorithm", "in_time", "for_us"} == set(failed)
         assert "the algorithm 'none' is not an allowed one" == failed["algorithm"]
 
+    @pytest.mark.parametrize(
+        ("rules", "claims", "header"),
+        [
+            ({"algorithm"}, {}, {"alg": "none"}),
+            ({"key_id"}, {}, {"kid": 5}),
+            ({"type"}, {}, {"typ": "x"}),
+            ({"critical_headers"}, {}, {"crit": []}),
+            ({"subject"}, {"sub": "spiffe://a.test"}, {}),
+            ({"audience"}, {"aud": []}, {}),
+            ({"for_us"}, {"aud": "x"}, {}),
+            ({"expiry"}, {"exp": ...}, {}),
+            ({"in_time"}, {"exp": 0}, {}),
+            ({"not_before"}, {"nbf": "0"}, {}),
+            ({"in_time"}, {"nbf": ISSUED + 999}, {}),
+            ({"issued_at"}, {"iat": True}, {}),
+            ({"signature"}, {}, {"kid": "two"}),
+            ({"bundle"}, {"sub": "spiffe://b.test/peer"}, {}),
+        ],
+        ids=repr,
+    )
+    def test_each_rule_fails_alone(
+        self, rules: set[str], claims: dict[str, object], header: dict[str, object]
+    ) -> None:
+        """The one thing that is wrong is the one thing that is listed."""
+        token = sign_token(EC, header.pop("alg", "ES256"), claims_for(**claims), how="ES256", **header)
+        checks = examine_jwt_svid(token, ONE, audience="orders", at=AT)
+        assert rules == {check.name for check in checks if not check.ok}
+
     def test_no_token_at_all(self) -> None:
         """One check, and nothing that would need more."""
         assert ["compact"] == [c.name for c in examine_jwt_svid("x", ONE, audience="orders", at=AT)]
