@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 
+import httpx
+
 from spiffe_client._clock import SYSTEM_CLOCK
 from spiffe_client.cli._demo._process import Broken
 from spiffe_client.cli._demo._stage import Stage, open_stage
@@ -16,7 +18,7 @@ from spiffe_client.cli._failure import failure_of
 from spiffe_client.cli._lines import line
 from spiffe_client.cli._report import Report
 from spiffe_client.cli._steps import Step, give_step
-from spiffe_client.errors import SpiffeError
+from spiffe_client.errors import SpiffeError, find
 
 __all__ = ["run"]
 
@@ -53,7 +55,10 @@ async def _play(scene: Scene, stage: Stage, report: Report, stuck: str) -> Step:
             detail, facts = await scene.play(stage, say)
     except Broken as error:
         return Step(scene.name, "failed", str(error))
-    except SpiffeError as error:
-        failure = failure_of(error)
+    except (SpiffeError, httpx.HTTPError) as error:
+        known = find(error, SpiffeError)
+        if known is None:
+            return Step(scene.name, "failed", f"{type(error).__name__}: {error}")
+        failure = failure_of(known)
         return Step(scene.name, "failed", failure.message, failure.advice, {"code": failure.code})
     return Step(scene.name, "ok", detail, facts=facts)

@@ -100,11 +100,16 @@ class Child:
         """Take in what it says, until it ends."""
         assert self._process.stdout is not None
         buffered = ""
-        async with self._replies:
+        with self._replies:
             async for piece in TextReceiveStream(self._process.stdout):
                 *lines, buffered = (buffered + piece).split("\n")
                 for text in lines:
                     self._take(json.loads(text))
+
+    def close(self) -> None:
+        """Nobody asks any more."""
+        self._replies.close()
+        self._next_reply.close()
 
     def _take(self, said: dict[str, Any]) -> None:
         kind = said.pop("kind")
@@ -139,13 +144,14 @@ async def child_process(name: str, module: str, *arguments: str) -> AsyncIterato
         env={**os.environ, "PYTHONPATH": path},
         start_new_session=True,
     )
+    child = Child(name, process)
     try:
-        child = Child(name, process)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(child.listen)
             yield child
             tasks.cancel_scope.cancel()
     finally:
+        child.close()
         with anyio.CancelScope(shield=True):
             await _end(process)
 

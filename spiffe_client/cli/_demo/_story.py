@@ -60,7 +60,12 @@ async def identity(stage: Stage, say: Callable[[str], None]) -> Outcome:
     await stage.caller.order(port=stage.port)
     return (
         f"process {stage.server.pid} is {SERVER}\nprocess {stage.caller.pid} is {CALLER}",
-        {str(SERVER): stage.server.pid, str(CALLER): stage.caller.pid},
+        {
+            "server": server["id"],
+            "server_pid": stage.server.pid,
+            "caller": caller["id"],
+            "caller_pid": stage.caller.pid,
+        },
     )
 
 
