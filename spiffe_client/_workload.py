@@ -13,8 +13,8 @@ from weakref import WeakKeyDictionary
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._retry import Backoff
 from spiffe_client.audit import EventSink
-from spiffe_client.sources import Health, JwtSource, OnRedaction, X509Source
-from spiffe_client.workload_api import Endpoint, WorkloadApiClient
+from spiffe_client.sources import X509Source
+from spiffe_client.workload_api import WorkloadApiClient
 
 if TYPE_CHECKING:
     import ssl
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from spiffe_client.http import AsyncClient, Client
     from spiffe_client.http._options import AsyncClientOptions, ClientOptions
     from spiffe_client.ids import SpiffeId, TrustDomain
+    from spiffe_client.sources import Health, JwtSource, OnRedaction
     from spiffe_client.svid import JwtSvid, X509Svid
     from spiffe_client.tls import Configure, SpiffeTls
-    from spiffe_client.workload_api import X509Context
+    from spiffe_client.workload_api import Endpoint, X509Context
 
     class AsyncHttpOptions(AsyncClientOptions, total=False):
         """What `Workload.http` takes beside `peer`; see `http.AsyncClient`."""
@@ -49,6 +50,16 @@ class TlsOptions(TypedDict, total=False):
     minimum_version: ssl.TLSVersion
     alpn: Sequence[str]
     configure: Configure | None
+
+
+class _Terms(TypedDict):
+    hint: str | None
+    timeout: float
+    on_redaction: OnRedaction
+    grace: float
+    backoff: Backoff
+    clock: Clock
+    on_event: EventSink | None
 
 
 class Workload:
@@ -87,30 +98,18 @@ class Workload:
         clock: Clock = SYSTEM_CLOCK,
         on_event: EventSink | None = None,
     ) -> None:
-        client = WorkloadApiClient(endpoint, clock=clock)
-        self._x509 = X509Source(
-            client,
-            picker=picker,
-            hint=hint,
-            timeout=timeout,
-            on_redaction=on_redaction,
-            grace=grace,
-            backoff=backoff,
-            clock=clock,
-            on_event=on_event,
-        )
-        self._jwt = JwtSource(
-            client,
-            hint=hint,
-            timeout=timeout,
-            on_redaction=on_redaction,
-            grace=grace,
-            backoff=backoff,
-            clock=clock,
-            on_event=on_event,
-        )
-        self._on_event = on_event
-        self._clock = clock
+        self._client = WorkloadApiClient(endpoint, clock=clock)
+        self._terms: _Terms = {
+            "hint": hint,
+            "timeout": timeout,
+            "on_redaction": on_redaction,
+            "grace": grace,
+            "backoff": backoff,
+            "clock": clock,
+            "on_event": on_event,
+        }
+        self._x509 = X509Source(self._client, picker=picker, **self._terms)
+        self._jwt: JwtSource | None = None
         # What prepares a context's next generation has to live as long as the context does.
         self._tls: WeakKeyDictionary[ssl.SSLContext, SpiffeTls] = WeakKeyDictionary()
 
@@ -128,7 +127,8 @@ class Workload:
 
     async def aclose(self) -> None:
         """Stop; reads raise from now on. Idempotent, prompt, from any task."""
-        await self._jwt.aclose()
+        if self._jwt is not None:
+            await self._jwt.aclose()
         await self._x509.aclose()
 
     async def __aenter__(self) -> Self:
@@ -210,6 +210,11 @@ class Workload:
 
     def _tokens(self) -> JwtSource:
         self._x509.refuse_unopened()
+        if self._jwt is None:
+            # Imported here: many workloads never need a JWT-SVID.
+            from spiffe_client.sources import JwtSource
+
+            self._jwt = JwtSource(self._client, **self._terms)
         self._jwt.start()
         return self._jwt
 
@@ -241,7 +246,8 @@ class Workload:
         from spiffe_client.authorize import Authorizer
         from spiffe_client.tls import SpiffeTls
 
-        tls = SpiffeTls(self, Authorizer.parse(peer), clock=self._clock, on_event=self._on_event, **options)
+        clock, on_event = self._terms["clock"], self._terms["on_event"]
+        tls = SpiffeTls(self, Authorizer.parse(peer), clock=clock, on_event=on_event, **options)
         self.before_publish(tls.prepare)
         self.after_publish(tls.release)
         return tls
@@ -255,10 +261,10 @@ class Workload:
         """
         from spiffe_client.http import AsyncClient
 
-        return AsyncClient(peer=peer, workload=self, on_event=self._on_event, **options)
+        return AsyncClient(peer=peer, workload=self, on_event=self._terms["on_event"], **options)
 
     def http_sync(self, *, peer: Authorizer | SpiffeId | str, **options: Unpack[HttpOptions]) -> Client:
         """Make an `httpx.Client` like `http`, for code that blocks in a thread of its own."""
         from spiffe_client.http import Client
 
-        return Client(peer=peer, workload=self, on_event=self._on_event, **options)
+        return Client(peer=peer, workload=self, on_event=self._terms["on_event"], **options)

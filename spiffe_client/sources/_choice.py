@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from spiffe_client.errors import NoIdentityIssuedError, SourceError, SpiffeError
-from spiffe_client.svid import JwtSvid, X509Svid
+from spiffe_client.ids import SpiffeId
 
 __all__ = ["choose"]
 
-_S = TypeVar("_S", X509Svid, JwtSvid)
+
+class _Svid(Protocol):
+    @property
+    def id(self) -> SpiffeId: ...
+    @property
+    def hint(self) -> str: ...
+
+
+_S = TypeVar("_S", bound=_Svid)
 
 
 def choose(svids: Sequence[_S], picker: Callable[[Sequence[_S]], _S] | None, hint: str | None) -> _S:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import anyio
-from anyio import to_thread
 
 from spiffe_client.errors import (
     BundleError,
@@ -28,12 +27,15 @@ from spiffe_client.errors import (
     UnimplementedError,
 )
 from spiffe_client.sources._agenda import Agenda
+from spiffe_client.sources._aside import aside
 from spiffe_client.sources._holding import Holding
 from spiffe_client.sources._hooks import Hooks
 from spiffe_client.sources._pace import Denial, Pace
 from spiffe_client.sources._reporter import Reporter
-from spiffe_client.sources._terms import Terms
-from spiffe_client.sources._topic import Topic
+
+if TYPE_CHECKING:
+    from spiffe_client.sources._terms import Terms
+    from spiffe_client.sources._topic import Topic
 
 __all__ = ["Feed"]
 
@@ -155,7 +157,7 @@ class Feed(Generic[_T]):
     async def _prepare(self, value: _T) -> None:
         for prepare in self.before.living():
             try:
-                await to_thread.run_sync(partial(prepare, value), abandon_on_cancel=True)
+                await aside(partial(prepare, value))
             except SpiffeError:
                 raise
             except Exception as error:  # the border to code that is not ours

@@ -7,25 +7,27 @@ import os
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
 from spiffe_client._service import Service
 from spiffe_client.audit import Event
 from spiffe_client.errors import SourceClosedError, SourceError
-from spiffe_client.sources._holding import Holding
-from spiffe_client.sources._terms import Terms
+
+if TYPE_CHECKING:
+    from spiffe_client.sources._holding import Holding
+    from spiffe_client.sources._terms import Terms
+
+    class _Feed(Protocol):
+        @property
+        def holding(self) -> Holding[Any]: ...
+        async def wait_first(self, until: float) -> None: ...
+        async def run(self) -> None: ...
+        def close(self, why: str, *, crash: SourceError | None = None) -> None: ...
+
 
 __all__ = ["Lifetime"]
-
-
-class _Feed(Protocol):
-    @property
-    def holding(self) -> Holding[Any]: ...
-    async def wait_first(self, until: float) -> None: ...
-    async def run(self) -> None: ...
-    def close(self, why: str, *, crash: SourceError | None = None) -> None: ...
 
 
 class Lifetime:
