@@ -26,7 +26,7 @@ from spiffe_client.http._proxies import take_proxies
 from spiffe_client.http._trust import follow
 from spiffe_client.ids import SpiffeId
 from spiffe_client.tls import SpiffeTls
-from spiffe_client.workload_api import X509ContextSource
+from spiffe_client.workload_api import Endpoint, X509ContextSource
 
 __all__ = ["AsyncClient"]
 
@@ -61,7 +61,7 @@ class AsyncClient(httpx.AsyncClient):
         *,
         peer: Authorizer | SpiffeId | str,
         workload: X509ContextSource | None = None,
-        endpoint: str | None = None,
+        endpoint: str | Endpoint | None = None,
         drain: float = DRAIN,
         on_event: EventSink | None = None,
         **options: Unpack[AsyncClientOptions],
@@ -72,7 +72,7 @@ class AsyncClient(httpx.AsyncClient):
         authorizer = Authorizer.parse(peer)
         own: OwnIdentity | None = None
         if workload is None:
-            own = OwnIdentity(endpoint)
+            own = OwnIdentity(endpoint, on_event=on_event)
             workload = own.source
         self._own_identity = own
         self._tls = tls = SpiffeTls(workload, authorizer, on_event=on_event)

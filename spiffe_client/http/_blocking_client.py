@@ -26,7 +26,7 @@ from spiffe_client.http._proxies import take_proxies
 from spiffe_client.http._trust import follow
 from spiffe_client.ids import SpiffeId
 from spiffe_client.tls import SpiffeTls
-from spiffe_client.workload_api import X509ContextSource
+from spiffe_client.workload_api import Endpoint, X509ContextSource
 
 __all__ = ["Client"]
 
@@ -56,7 +56,7 @@ class Client(httpx.Client):
         *,
         peer: Authorizer | SpiffeId | str,
         workload: X509ContextSource | None = None,
-        endpoint: str | None = None,
+        endpoint: str | Endpoint | None = None,
         drain: float = DRAIN,
         on_event: EventSink | None = None,
         **options: Unpack[ClientOptions],
@@ -67,7 +67,7 @@ class Client(httpx.Client):
         authorizer = Authorizer.parse(peer)
         own: BlockingIdentity | None = None
         if workload is None:
-            own = BlockingIdentity(endpoint)
+            own = BlockingIdentity(endpoint, on_event=on_event)
             workload = own.source
         self._own_identity = own
         self._tls = tls = SpiffeTls(workload, authorizer, on_event=on_event)
