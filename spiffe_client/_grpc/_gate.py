@@ -27,6 +27,10 @@ RATE = 50.0
 
 _DATA, _HEADERS, _SETTINGS, _PUSH_PROMISE, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 4, 5, 7, 8, 9
 _BLOCK = frozenset({_HEADERS, _PUSH_PROMISE, _CONTINUATION})
+# Bound by what we send, and by the limit of a header block. A client's headers are calls to make,
+# bound by the limit of calls; a server's are interim replies, of which there might be no end.
+_FREE = frozenset({_WINDOW_UPDATE, _CONTINUATION})
+_WORK = _FREE | {_HEADERS}
 _END_STREAM = 0x1
 _TLS = {b"\x15\x03": "a TLS alert", b"\x16\x03": "a TLS handshake"}
 _LAST_AND_CODE = struct.Struct(">LL")
@@ -137,11 +141,11 @@ class FrameGate:
     def _account(self, length: int, kind: int, flags: int) -> None:
         if kind in _BLOCK:
             self._block = length + (self._block if kind == _CONTINUATION else 0)
-        if kind == _DATA and length:
-            self.earn()
-        elif kind in {_WINDOW_UPDATE, _CONTINUATION} or (kind == _DATA and flags & _END_STREAM):
-            pass  # bound by what we send, by the limit of a header block, and to one per call
-        elif kind != _HEADERS or not self._server:
+        if kind == _DATA and (length or flags & _END_STREAM):
+            # A client's data does not earn: it could pay for resetting the call (CVE-2023-44487).
+            if not self._server:
+                self.earn()
+        elif kind not in (_WORK if self._server else _FREE):
             self._allowance -= 1
             if self._allowance < 0:
                 raise ProtocolError(f"flood of HTTP/2 control frames (the last one of type {kind})")

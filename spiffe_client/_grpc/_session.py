@@ -118,6 +118,7 @@ class Session(Generic[PeerT]):
     def _on_data(self, event: DataReceived) -> None:
         acknowledge(self._h2, event.stream_id, event.flow_controlled_length)
         if (incoming := self._calls.get(event.stream_id)) is not None:
+            incoming.complete = event.stream_ended is not None
             try:
                 incoming.feed(event.data)
             except StatusError as error:

@@ -232,7 +232,18 @@ class TestFloods:
         for _ in range(10 * BURST):
             gate.earn()
             assert [ping()] == list(gate.feed(ping(), now=0))
-            assert 2 == len(list(gate.feed(ping() + data(b"x"), now=0)))
+
+    def test_data_earns_for_servers(self) -> None:
+        """Go's server sends a PING for each batch of data, too."""
+        gate = client_gate()
+        for _ in range(10 * BURST):
+            assert 2 == len(list(gate.feed(data(b"x") + ping(), now=0)))
+
+    def test_data_does_not_earn_for_clients(self) -> None:
+        """Attack: rapid reset (CVE-2023-44487), with a byte of data in each call to pay for its reset."""
+        gate = server_gate()
+        with pytest.raises(ProtocolError, match="flood"):
+            list(gate.feed((request(body=b"x") + reset(8)) * (BURST + 1), now=0))
 
     @pytest.mark.parametrize(
         "frames",
