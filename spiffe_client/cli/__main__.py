@@ -8,5 +8,4 @@ from spiffe_client.cli._main import main
 
 __all__: list[str] = []
 
-if __name__ == "__main__":
-    sys.exit(main())
+sys.exit(main())

@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Line", "Style", "line", "pair", "printable", "without_tokens"]
+__all__ = ["Line", "Style", "line", "naming", "pair", "printable", "without_tokens"]
 
 #: What a part of a line is, so that a terminal can show it; a pipe does not.
 Style: TypeAlias = Literal["good", "bad", "name", "faint", "strong", "plain"]
 
+_ID = re.compile(r"(spiffe://[A-Za-z0-9._/-]+)")
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_.-]*")
 
 
@@ -43,6 +44,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def naming(text: str, style: Style) -> tuple[tuple[str, Style], ...]:
+    """Return the parts of a text, with the SPIFFE IDs in it as names."""
+    parts = enumerate(_ID.split(text))
+    return tuple((part, "name" if number % 2 else style) for number, part in parts if part)
 
 
 def pair(label: str, value: str, style: Style = "plain") -> Line:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from spiffe_client.cli._lines import Line, Style, line
+from spiffe_client.cli._lines import Line, Style, line, naming
 from spiffe_client.cli._report import Report
 
 __all__ = ["State", "Step", "give_step"]
@@ -59,8 +59,8 @@ def _lines(step: Step) -> list[Line]:
     first, *more = step.detail.splitlines()
     how: Style = "faint" if step.state == "not_reached" else "plain"
     name: tuple[str, Style] = (f"{step.name.replace('_', ' '):<13} ", "strong")
-    lines = [line((f"{mark} ", style), name, (first, how))]
-    lines += [line(_INDENT, (text, how)) for text in more]
+    lines = [line((f"{mark} ", style), name, *naming(first, how))]
+    lines += [line(_INDENT, *naming(text, how)) for text in more]
     if step.advice:
         lines.append(line(_INDENT, ("next: ", "strong"), step.advice))
     return lines

@@ -24,7 +24,13 @@ async def run(arguments: argparse.Namespace, report: Report) -> int:
     refuse_together(arguments, "pem", "watch")
     client = client_for(arguments)
     if arguments.watch:
-        return await _watch(client, arguments, report)
+        await _watch(client, arguments, report)
+    else:
+        await _show(client, arguments, report)
+    return Exit.FINE
+
+
+async def _show(client: WorkloadApiClient, arguments: argparse.Namespace, report: Report) -> None:
     left_out = LeftOut()
     with report.working("asking the Workload API"):
         context = await client.fetch_x509_context(refused=left_out.add)
@@ -32,10 +38,9 @@ async def run(arguments: argparse.Namespace, report: Report) -> int:
         report.give({}, _pem_lines(context.svid, show_key=arguments.show_key))
     else:
         _give(context, left_out, arguments, report)
-    return Exit.FINE
 
 
-async def _watch(client: WorkloadApiClient, arguments: argparse.Namespace, report: Report) -> int:
+async def _watch(client: WorkloadApiClient, arguments: argparse.Namespace, report: Report) -> None:
     from spiffe_client.sources import X509Source
 
     source = X509Source(client, timeout=arguments.timeout, on_event=events_to(report))
@@ -44,7 +49,6 @@ async def _watch(client: WorkloadApiClient, arguments: argparse.Namespace, repor
             _give(source.x509_context, LeftOut(), arguments, report)
             async for context in source.changes():
                 _give(context, LeftOut(), arguments, report)
-    return Exit.FINE
 
 
 def _give(context: X509Context, left_out: LeftOut, arguments: argparse.Namespace, report: Report) -> None:

@@ -384,3 +384,28 @@ class TestNothingIsLeftBehind:
         assert 2 == len(pids_in(seen))
         for pid in pids_in(seen):
             wait_ended(pid)
+
+
+class TestServer:
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"  # the process has no other
+
+    @pytest.mark.anyio
+    async def test_a_caller_that_hangs_up(self) -> None:
+        """In the middle of a request: the service goes on."""
+        import asyncio
+
+        from spiffe_client.cli._demo._server import Service
+
+        class Writer:
+            closed = False
+
+            def close(self) -> None:
+                self.closed = True
+
+        reader, writer = asyncio.StreamReader(), Writer()
+        reader.feed_data(b"GET / HT")
+        reader.feed_eof()
+        await Service().connected(reader, writer)  # type: ignore[arg-type]
+        assert writer.closed

@@ -81,6 +81,6 @@ async def withdrawal(stage: Stage, say: Callable[[str], None]) -> _Outcome:
     if not {"stale"} <= set(end["refusals"]) <= {"stale", "identity_unavailable"}:
         raise Broken(f"the caller still calls, or fails for another reason: {end}")
     return (
-        f"{CALLER} is taken back:\nafter {end['seconds']:.1f} s every call fails, before anything is sent",
+        f"{CALLER} is withdrawn by its issuer:\nafter {end['seconds']:.1f} s every call fails, before anything is sent",
         end,
     )

@@ -30,7 +30,8 @@ class Service:
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection; the handshake is done, so the caller is proven and allowed."""
         try:
-            while await reader.readuntil(b"\r\n\r\n"):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
                 writer.write(self._answer(writer))
                 await writer.drain()
         except (asyncio.IncompleteReadError, OSError):
