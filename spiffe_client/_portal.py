@@ -6,8 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Awaitable, Callable
-from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Generic, TypeVar, TypeVarTuple
 
 from spiffe_client.errors import SourceClosedError
@@ -51,6 +50,21 @@ class _Call(Generic[_T]):
             self._scope.cancel()
 
 
+def _run_loop(backend: str, started: Future[BlockingPortal]) -> None:
+    import anyio
+    from anyio.from_thread import BlockingPortal
+
+    async def main() -> None:
+        async with BlockingPortal() as portal:
+            started.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    try:
+        anyio.run(main, backend=backend)
+    except Exception as error:  # noqa: BLE001 - no such backend: whoever waits for the start has to hear it
+        started.set_exception(error)
+
+
 class Portal:
     """Runs coroutines for blocking code on an event loop of its own.
 
@@ -65,7 +79,7 @@ class Portal:
     def __init__(self, *, backend: str = "asyncio") -> None:
         self._backend = backend
         self._lock = threading.Lock()
-        self._running: AbstractContextManager[BlockingPortal] | None = None
+        self._thread: threading.Thread | None = None
         self._portal: BlockingPortal | None = None
         self._closed = False
         # Of the process that started it: one made before a fork may be started in each child.
@@ -82,12 +96,15 @@ class Portal:
             if self._closed:
                 raise SourceClosedError("this was closed; open a new one")
             if self._portal is None:
-                # Imported here: who only awaits never needs it.
-                from anyio.from_thread import start_blocking_portal
-
                 self._pid = os.getpid()
-                self._running = start_blocking_portal(self._backend)
-                self._portal = self._running.__enter__()
+                started: Future[BlockingPortal] = Future()
+                # A daemon, so that a script that forgets to close still ends. Not anyio's
+                # start_blocking_portal: an interpreter that shuts down would wait for ever in it.
+                self._thread = threading.Thread(
+                    target=_run_loop, args=(self._backend, started), name="spiffe-client", daemon=True
+                )
+                self._thread.start()
+                self._portal = started.result()
 
     @property
     def running(self) -> bool:
@@ -106,7 +123,7 @@ class Portal:
     ) -> _T:
         """Run a coroutine function on the loop and return what it returns.
 
-        If the caller is interrupted (Ctrl-C), the coroutine is cancelled.
+        If a signal handler interrupts the caller (Ctrl-C), the coroutine is cancelled.
 
         Args:
             function: Called on the loop with `args`.
@@ -128,15 +145,16 @@ class Portal:
             future = portal.start_task_soon(call.run)
         except RuntimeError as error:  # closed between the two lines, or called on its own loop
             raise SourceClosedError(f"cannot call into the background loop: {error}") from error
-        except KeyboardInterrupt:
+        except BaseException:  # a signal handler's, Ctrl-C for one
             call.abandon(portal)
             raise
         try:
             return future.result()
         except CancelledError:
             raise SourceClosedError("this was closed while the call was running") from None
-        except KeyboardInterrupt:
-            call.abandon(portal)
+        except BaseException:
+            if not future.done():  # it is not the coroutine's own, but a signal handler's
+                call.abandon(portal)
             raise
 
     def close(self) -> None:
@@ -145,11 +163,11 @@ class Portal:
             return  # the thread is the parent's
         with self._lock:
             self._closed = True
-            running, portal = self._running, self._portal
-            self._running = self._portal = None
-        if running is not None and portal is not None:
+            thread, portal = self._thread, self._portal
+            self._thread = self._portal = None
+        if thread is not None and portal is not None:
             portal.call(portal.stop, True)
-            running.__exit__(None, None, None)
+            thread.join()
 
     def _refuse_fork(self) -> None:
         if self._forked:

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from spiffe_client import SourceClosedError
-from spiffe_client._portal import Portal
+from spiffe_client._portal import Portal, _Call
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -63,6 +63,7 @@ class TestCall:
 
         async def hang() -> None:
             try:
+                await anyio.sleep(0)
                 os.kill(os.getpid(), signal.SIGINT)
                 await anyio.sleep_forever()
             finally:
@@ -71,6 +72,36 @@ class TestCall:
         with pytest.raises(KeyboardInterrupt):
             portal.call(hang)
         assert cancelled.wait(10)
+
+    def test_interrupted_while_handing_over(self, portal, monkeypatch) -> None:
+        """Ctrl-C may also come while the loop is taking the coroutine up: it is cancelled, too."""
+        portal.start()
+        cancelled = threading.Event()
+        start = portal._portal.start_task_soon
+
+        def interrupted(run):
+            monkeypatch.undo()
+            start(run)
+            raise KeyboardInterrupt
+
+        async def hang() -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                cancelled.set()
+
+        monkeypatch.setattr(portal._portal, "start_task_soon", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            portal.call(hang)
+        assert cancelled.wait(10)
+
+    @pytest.mark.anyio
+    async def test_given_up_before_it_began(self, portal, anyio_backend) -> None:
+        """An interrupt may come before the loop has taken the coroutine up: then it ends at once."""
+        call = _Call(anyio.sleep_forever, (), None)
+        call._cancel()  # nothing to cancel yet
+        call._abandoned = True
+        await call.run()
 
     def test_before_start_is_refused(self, portal) -> None:
         """A call on a portal without a loop says to open it."""
@@ -89,6 +120,13 @@ class TestCall:
 
 
 class TestLife:
+    def test_a_backend_that_is_not_there(self) -> None:
+        """A loop that cannot be started is the caller's error, and no thread hangs."""
+        portal = Portal(backend="no-such-backend")
+        with pytest.raises(LookupError):
+            portal.start()
+        portal.close()
+
     def test_start_and_close_are_idempotent(self, portal) -> None:
         """Starting twice gives one thread; closing twice is harmless; no thread is left."""
         before = threading.active_count()
@@ -138,13 +176,13 @@ class TestLife:
         """A portal that is forgotten says so."""
         portal = Portal()
         portal.start()
-        running, inner = portal._running, portal._portal
+        thread, inner = portal._thread, portal._portal
 
         with pytest.warns(ResourceWarning, match="was not closed"):
             del portal
             gc.collect()
         inner.call(inner.stop)
-        running.__exit__(None, None, None)
+        thread.join(20)
 
     def test_forked_child_is_refused(self, portal, monkeypatch) -> None:
         """A child process has no thread behind the portal: it is told to open its own."""
