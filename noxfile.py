@@ -71,7 +71,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Strict types in the package, and a page of user code that two checkers must accept."""
-    session.install("-e", ".[cli,dev,otel]", *_groups("typing", "test"))
+    session.install(".[cli,dev,otel]", *_groups("typing", "test"))
     session.run("mypy")
     session.run("mypy", "--strict", "tests/typing/api.py")
     session.run("pyright")
