@@ -30,7 +30,7 @@ class Leaf:
         role: The end of the connection it is judged for, if it is one.
     """
 
-    __slots__ = ("ca", "certificate", "key_usage", "key_usage_critical", "purposes", "role", "uris")
+    __slots__ = ("_id", "ca", "certificate", "key_usage", "key_usage_critical", "purposes", "role", "uris")
 
     def __init__(self, certificate: x509.Certificate, role: Role | None = None) -> None:
         self.certificate = certificate
@@ -40,6 +40,7 @@ class Leaf:
         self.key_usage_critical = False
         self.purposes: x509.ExtendedKeyUsage | None = None
         self.uris: list[str] = []
+        self._id: SpiffeId | None = None
 
     def read(self) -> None:
         """Go through the extensions once."""
@@ -57,10 +58,12 @@ class Leaf:
     @property
     def id(self) -> SpiffeId:
         """Whose certificate it is; to be asked for once there is one URI (§2)."""
-        try:
-            return SpiffeId.parse(self.uris[0])
-        except InvalidIdError as error:
-            raise X509SvidError(f"the leaf's URI is not a SPIFFE ID: {error}") from error
+        if self._id is None:
+            try:
+                self._id = SpiffeId.parse(self.uris[0])
+            except InvalidIdError as error:
+                raise X509SvidError(f"the leaf's URI is not a SPIFFE ID: {error}") from error
+        return self._id
 
 
 def _one_uri(leaf: Leaf) -> None:

@@ -149,6 +149,7 @@ class TestKeyRefused:
     def test_too_large(self) -> None:
         """16 KiB."""
         assert "at most 16384" in refused(key=bytes(16385))
+        assert "cannot be read" in refused(key=bytes(16384))
 
     def test_another_key(self) -> None:
         """H: the key matches the certificate; of the same kind or not."""
