@@ -18,6 +18,8 @@ __all__ = ["no_identity", "refuse_plaintext", "reraise"]
 
 #: A connection that ends like this before any answer may have been ended by the server's TLS stack.
 _BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+#: No failures: what OpenSSL says while it waits for the network, which then fails for its own reason.
+_WAITING = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 def reraise(
@@ -40,21 +42,24 @@ def reraise(
     """
     if not _is_of_transport(error):
         raise error
-    reason = find(error, SpiffeError, handled=handled) or cut
-    if reason is not None:
-        # A failed connect stays one: callers repeat it safely, and a broken read not.
-        kind = type(error) if isinstance(error, (httpx.ConnectError, httpx.WriteError)) else httpx.ReadError
+    kind: type[httpx.TransportError] = (
+        type(error) if isinstance(error, httpx.TransportError) else httpx.ReadError
+    )
+    if (reason := find(error, SpiffeError, handled=handled) or cut) is not None:
+        if not issubclass(kind, (httpx.ConnectError, httpx.WriteError)):
+            kind = httpx.ReadError
         raise kind(str(reason), request=request) from reason
-    unmapped = isinstance(error, ssl.SSLError)
-    better = httpx.ReadError(str(error), request=request) if unmapped else error
-    if presented is not None and (isinstance(better, _BROKEN) or _broke_in_handshake(error, handled)):
+    better, tls = error, find(error, ssl.SSLError, handled=handled)
+    broke_in_handshake = tls is not None and isinstance(error, httpx.ConnectError)
+    if tls is not None and (tls is error or not str(error)) and not isinstance(tls, _WAITING):
+        better = kind(str(tls), request=request)
+        better.__cause__ = tls
+    if presented is not None and (isinstance(better, _BROKEN) or broke_in_handshake):
         better.add_note(
             f"If the server requires a SPIFFE identity, it may have refused this one ({presented}): "
             f"a TLS 1.3 server that refuses a certificate often just closes the connection and says "
             f"why only in its own log."
         )
-    if unmapped:
-        raise better from error
     raise better
 
 
@@ -66,10 +71,6 @@ def _is_of_transport(error: Exception) -> bool:
         except RuntimeError:
             return True  # the transport does not set it, the client does later
     return isinstance(error, ssl.SSLError)
-
-
-def _broke_in_handshake(error: Exception, handled: BaseException | None) -> bool:
-    return isinstance(error, httpx.ConnectError) and find(error, ssl.SSLError, handled=handled) is not None
 
 
 def no_identity(error: SpiffeError, request: httpx.Request) -> httpx.TransportError:

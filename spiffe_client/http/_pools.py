@@ -75,7 +75,8 @@ class Pools(Generic[_T]):
         self._sink = sink
         self._lock = threading.Lock()
         self._seen: X509Context | None = None
-        self._current: Pool[_T] | None = None
+        # Made now, so that arguments httpx refuses are refused where they were given.
+        self._current: Pool[_T] | None = Pool(make())
         self._cut: WeakKeyDictionary[NetworkStream, SpiffeError] = WeakKeyDictionary()
         #: Pools that take no new requests, oldest first.
         self.retired: list[Pool[_T]] = []

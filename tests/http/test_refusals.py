@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+import threading
+from contextlib import contextmanager, suppress
+
+import anyio
 import httpx
 import pytest
 
@@ -26,6 +32,26 @@ pytestmark = pytest.mark.anyio
 def open_client(face, source, peer=SHOP, **options):
     kind = AsyncClient if face.is_async else Client
     return face(kind(peer=peer, workload=source, **options))
+
+
+@contextmanager
+def serve_one_handshake(context: ssl.SSLContext):
+    """A blocking server, which tells its clients why it refuses them."""
+
+    def serve() -> None:
+        tls = context.wrap_socket(sock.accept()[0], server_side=True, do_handshake_on_connect=False)
+        with tls:
+            with suppress(ssl.SSLError):
+                tls.do_handshake()
+            socket.socket.shutdown(tls, socket.SHUT_WR)
+            while socket.socket.recv(tls, 65536):
+                pass  # or the system would take the alert back with a reset
+
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield sock.getsockname()[1]
+        thread.join(10)
 
 
 class TestServerThatIsRefused:
@@ -105,6 +131,22 @@ class TestServerThatRefuses:
         assert find(e.value, PeerError) is None
         assert any("may have refused this one (spiffe://shop.test/web)" in note for note in e.value.__notes__)
         assert [] == seen
+
+    async def test_alert(self, face, shop, web, tmp_path) -> None:
+        """Other servers send an alert: its name is told, also where asyncio leaves it unmapped and trio hides it."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_REQUIRED  # and trusts nobody
+        path = tmp_path / "server.pem"
+        svid = shop.issue(SHOP)
+        path.write_bytes(svid.key_pem().reveal() + svid.chain_pem())
+        context.load_cert_chain(path)
+        with serve_one_handshake(context) as port:
+            async with open_client(face, web) as client:
+                with pytest.raises(httpx.ReadError, match="(?i)alert unknown ca") as e:
+                    await client.get(f"https://localhost:{port}/")
+
+        assert find(e.value, ssl.SSLError) is not None
+        assert any("may have refused this one" in note for note in e.value.__notes__)
 
     async def test_no_hint_where_nobody_listens(self, face, shop, web) -> None:
         """A connection refused by the system has nothing to do with identities."""
@@ -191,3 +233,57 @@ class TestTransportErrorsOfOthers:
                 await client.post(url, content=upload())
 
         assert theirs is e.value
+
+
+class Interrupt(BaseException):
+    """Such as KeyboardInterrupt."""
+
+
+class TestBrokenOff:
+    """A request that does not end by itself leaves no pool behind that never closes."""
+
+    async def test_cancelled(self, stage, shop, web, hold) -> None:
+        """Cancelled while it waits: the old pool closes after a rotation."""
+        url = stage.serve(SHOP, shop_app(hold), http2=False)
+        async with AsyncClient(peer=SHOP, workload=web, drain=0) as client:
+            first = await client.get(url)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.get, f"{url}/never")
+                await anyio.to_thread.run_sync(hold.reached.wait, 10)
+                web.publish(shop.context(WEB))
+                tasks.cancel_scope.cancel()
+
+            assert -1 == first.extensions["network_stream"].get_extra_info("socket").fileno()
+            assert [] == client._transport._pools.retired
+
+    async def test_interrupted(self, stage, shop, web) -> None:
+        """The same in blocking code."""
+        url = stage.serve(SHOP, shop_app(), http2=False)
+
+        def upload():
+            yield b"first"
+            web.publish(shop.context(WEB))
+            raise Interrupt
+
+        with Client(peer=SHOP, workload=web, drain=0) as client:
+            with pytest.raises(Interrupt):
+                client.post(url, content=upload())
+            assert [] == client._transport._pools.retired
+            assert 200 == client.get(url).status_code
+
+    async def test_body_closed_twice(self, face, stage, web) -> None:
+        """The second time does nothing: the pool must not be left twice."""
+        url = stage.serve(SHOP, shop_app(), http2=False)
+        async with open_client(face, web) as client:
+            transport = client.client._transport
+            request = client.client.build_request("GET", url)
+            if face.is_async:
+                response = await transport.handle_async_request(request)
+                await response.stream.aclose()
+                await response.stream.aclose()
+            else:
+                response = transport.handle_request(request)
+                response.stream.close()
+                response.stream.close()
+
+            assert 0 == transport._pools._current.active
