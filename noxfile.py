@@ -109,7 +109,15 @@ def docs(session: nox.Session) -> None:
     """Run every example of README and docs against a development trust domain; build the reference."""
     session.install("-e", ".[cli,dev,otel]", *_groups("test", "docs"))
     session.run("pytest", "-q", "docs")
-    session.run("pdoc", "--docformat", "google", "-o", "build/reference", "spiffe_client", env={"PYTHONWARNINGS": "error"})
+    session.run(
+        "pdoc",
+        "--docformat",
+        "google",
+        "-o",
+        "build/reference",
+        "spiffe_client",
+        env={"PYTHONWARNINGS": "error"},
+    )
 
 
 @nox.session
@@ -131,7 +139,9 @@ def _spire_binaries(session: nox.Session) -> str:
     folder = Path(session.cache_dir) / "spire"
     commands = [f"github.com/spiffe/spire/cmd/{name}" for name in ("spire-server", "spire-agent")]
     with session.chdir(SPIRE_MODULE):
-        session.run("go", "install", "-mod=readonly", *commands, env={"GOBIN": str(folder.resolve())}, external=True)
+        session.run(
+            "go", "install", "-mod=readonly", *commands, env={"GOBIN": str(folder.resolve())}, external=True
+        )
     return str(folder.resolve())
 
 
@@ -168,5 +178,8 @@ def bench(session: nox.Session) -> None:
     if not own.exists():
         session.run("python", "-m", "venv", str(own), silent=True)
     session.run(str(own / "bin" / "pip"), "install", "-q", "--force-reinstall", str(ROOT), external=True)
-    pythons = {"BENCH_PEER_PYTHON": str(peer / "bin" / "python"), "BENCH_OWN_PYTHON": str(own / "bin" / "python")}
+    pythons = {
+        "BENCH_PEER_PYTHON": str(peer / "bin" / "python"),
+        "BENCH_OWN_PYTHON": str(own / "bin" / "python"),
+    }
     session.run("python", "-m", "tests.bench", *session.posargs, env=pythons)
