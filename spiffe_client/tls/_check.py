@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from datetime import datetime
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -45,10 +44,15 @@ def verified_chain(connection: Connection) -> tuple[bytes, ...]:
 
 
 @lru_cache(maxsize=1024)
-def _read_leaf(der: bytes, role: Role) -> tuple[SpiffeId, datetime]:
+def _read_peer(chain: tuple[bytes, ...], role: Role) -> Peer:
     """Apply the leaf rules; the same for the same bytes, and dates were OpenSSL's business."""
-    leaf = x509.load_der_x509_certificate(der)
-    return check_leaf(leaf, role=role), leaf.not_valid_after_utc
+    try:
+        leaf = x509.load_der_x509_certificate(chain[0])
+        return Peer(check_leaf(leaf, role=role), leaf.not_valid_after_utc, chain)
+    except (X509SvidError, ValueError) as error:
+        raise PeerUnverifiedError(
+            f"the peer's certificate is no X509-SVID: {error}", why="not_an_svid"
+        ) from error
 
 
 class PeerCheck:
@@ -59,16 +63,25 @@ class PeerCheck:
             went on vouches for nobody.
         authorize: Asked last, about a proven identity.
         clock: For certificates of resumed sessions.
+        tls12: Whether servers speak TLS 1.2 too, and so may meet resumed sessions.
     """
 
-    def __init__(self, source: X509ContextSource, authorize: Authorizer, clock: Clock) -> None:
+    def __init__(
+        self, source: X509ContextSource, authorize: Authorizer, clock: Clock, *, tls12: bool
+    ) -> None:
         self._source = source
         self._authorize = authorize
         self._clock = clock
+        self._tls12 = tls12
         self._sessions = Sessions()
 
-    def check(self, connection: Connection) -> tuple[Peer, X509Context]:
+    def check(self, connection: Connection, *, server: bool, resumed: bool) -> tuple[Peer, X509Context]:
         """Judge the peer of a connection whose handshake OpenSSL has just finished.
+
+        Args:
+            connection: It.
+            server: Whether this end is the server.
+            resumed: Whether OpenSSL went on with a former session and has verified nothing.
 
         Returns:
             The peer, and the snapshot by whose bundles it was verified.
@@ -77,14 +90,14 @@ class PeerCheck:
             PeerError: It must not be talked to.
             SourceError: There are no bundles to verify it by.
         """
-        chain = self._resumed(connection) if connection.session_reused else verified_chain(connection)
+        chain = self._resumed(connection, server=server) if resumed else verified_chain(connection)
         if len(chain) < 2:
             raise PeerUnverifiedError("the TLS library reports no verified chain for the peer")
-        peer = _read_peer(chain, "client" if connection.server_side else "server")
+        peer = _read_peer(chain, "client" if server else "server")
         live = self._source.x509_context
         verify_anchor(peer, live.bundles)
         self._ask(peer.id)
-        if connection.server_side and connection.version() == "TLSv1.2":
+        if self._tls12 and server and connection.version() == "TLSv1.2":
             self._sessions.remember(chain)
         return peer, live
 
@@ -100,9 +113,9 @@ class PeerCheck:
                 why="authorizer_failed",
             ) from error
 
-    def _resumed(self, connection: Connection) -> tuple[bytes, ...]:
+    def _resumed(self, connection: Connection, *, server: bool) -> tuple[bytes, ...]:
         """Return how the peer was verified when its session began, if that still holds."""
-        if not connection.server_side or connection.version() != "TLSv1.2":
+        if not server or connection.version() != "TLSv1.2":
             raise PeerUnverifiedError("a session was resumed where none may be", why="session")
         chain = self._sessions.recall(connection.getpeercert(binary_form=True))
         if not chain:
@@ -114,13 +127,3 @@ class PeerCheck:
                     "a certificate of the peer has expired since its session began", why="session"
                 )
         return chain
-
-
-def _read_peer(chain: tuple[bytes, ...], role: Role) -> Peer:
-    try:
-        spiffe_id, not_after = _read_leaf(chain[0], role)
-    except (X509SvidError, ValueError) as error:
-        raise PeerUnverifiedError(
-            f"the peer's certificate is no X509-SVID: {error}", why="not_an_svid"
-        ) from error
-    return Peer(spiffe_id, not_after, chain)

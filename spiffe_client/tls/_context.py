@@ -74,7 +74,8 @@ class SpiffeTls:
         self._alpn = tuple(alpn)
         self._settings = Settings(minimum_version, configure)
         self._outcomes = Outcomes(on_event)
-        self._check = PeerCheck(source, authorize, clock)
+        tls12 = minimum_version is ssl.TLSVersion.TLSv1_2
+        self._check = PeerCheck(source, authorize, clock, tls12=tls12)
         self._generations = Generations(source, Recipe(self._settings, only, self._outcomes), clock)
         self._sides: weakref.WeakSet[Side] = weakref.WeakSet()
 
@@ -130,7 +131,7 @@ class SpiffeTls:
             self._generations,
             self._check,
             self._outcomes,
-            Original.of(facade, server=server),
+            Original(facade, server=server),
             Key(server, self._alpn if server else ()),
         )
         if server:

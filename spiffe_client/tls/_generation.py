@@ -12,7 +12,7 @@ import ssl
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from spiffe_client.errors import TlsConfigurationError
 from spiffe_client.ids import TrustDomain
@@ -25,8 +25,7 @@ from spiffe_client.workload_api import X509Context
 __all__ = ["Generation", "Inner", "Key", "Recipe"]
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """What contexts of one generation differ in.
 
     Attributes:

@@ -36,7 +36,7 @@ class Generations:
         Raises:
             SourceError: There is no identity that may be used.
         """
-        generation = self._generation()
+        generation = self._of_now()
         if generation.expires_at <= self._clock.now():
             raise StaleError(
                 f"the SVID of {generation.context.svid.id} expired at {generation.expires_at:%Y-%m-%dT%H:%M:%SZ}",
@@ -58,11 +58,11 @@ class Generations:
     def release(self) -> None:
         """Let go of what is not current any more, key and all."""
         try:
-            self._generation()
+            self._of_now()
         except SourceError:
             self._prepared = None
 
-    def _generation(self) -> Generation:
+    def _of_now(self) -> Generation:
         try:
             context = self._source.x509_context
         except SourceError:

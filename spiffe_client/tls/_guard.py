@@ -32,6 +32,9 @@ __all__ = ["Guard", "Side"]
 
 _Refusal: TypeAlias = PeerError | IdentityUnavailableError
 
+#: Never raised itself, only its copies.
+_INTERRUPTED = PeerUnverifiedError("verifying the peer was broken off", why="interrupted")
+
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class Side:
@@ -143,18 +146,20 @@ class Guard:
         if self.peer is not None:
             return
         # Whatever happens from here on, even an interrupt, leaves it refused.
-        self._refusal = PeerUnverifiedError("verifying the peer was broken off", why="interrupted")
+        self._refusal = _INTERRUPTED
+        side = self._side
+        resumed = bool(connection.session_reused)
         try:
-            peer, checked = self._side.check.check(connection)
+            peer, checked = side.check.check(connection, server=side.key.server, resumed=resumed)
         except PeerError as error:
             self._refused(error)
             raise
         except Exception as error:  # border: as above
             self._refusal = self._unavailable(error)
             raise copy.copy(self._refusal) from error
-        self._side.outcomes.count("handshakes")
-        if connection.session_reused:
-            self._side.outcomes.count("resumed")
+        side.outcomes.count("handshakes")
+        if resumed:
+            side.outcomes.count("resumed")
         self.peer, self._checked, self._refusal = peer, checked, None
 
     def _admit(self, connection: Connection, live: X509Context) -> None:

@@ -62,7 +62,7 @@ def verify_anchor(peer: Peer, bundles: BundleSet[X509Bundle]) -> None:
     Raises:
         PeerUnverifiedError: There is no such bundle, or other authorities vouch for the chain.
     """
-    bundle = bundles.get(peer.trust_domain)
+    bundle = bundles.get(peer.id.trust_domain)
     if bundle is None or not bundle.ders:
         raise PeerUnverifiedError(
             f"peer claims to be {peer.id}, and there is no authority of {peer.trust_domain} to verify it by",

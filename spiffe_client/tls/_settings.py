@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from spiffe_client.errors import TlsConfigurationError
 
@@ -100,19 +100,36 @@ class Settings:
             context.post_handshake_auth = False
 
 
-@dataclass(frozen=True, slots=True)
+def _properties(context: ssl.SSLContext) -> dict[str, Any]:
+    """Return what `Original` looks at.
+
+    As `_ssl` has it, without the enum that `ssl` makes of each: this is done in every handshake.
+    """
+    plain: Any = super(ssl.SSLContext, context)
+    return {
+        "verify_mode": plain.verify_mode,
+        "verify_flags": plain.verify_flags,
+        "options": plain.options,
+        "minimum_version": plain.minimum_version,
+        "keylog_filename": plain.keylog_filename,
+        "num_tickets": plain.num_tickets,
+        "post_handshake_auth": plain.post_handshake_auth,
+    }
+
+
 class Original:
-    """What the properties of the context that users hold were when it was made."""
+    """What the properties of the context that users hold were when it was made.
 
-    server: bool
-    verify_flags: ssl.VerifyFlags
-    minimum_version: ssl.TLSVersion
-    keylog_filename: str | None
+    Args:
+        context: Just made.
+        server: Its role.
+    """
 
-    @classmethod
-    def of(cls, context: ssl.SSLContext, *, server: bool) -> Original:
-        """Take note of a context that was just made."""
-        return cls(server, context.verify_flags, context.minimum_version, context.keylog_filename)
+    __slots__ = ("_properties", "_server")
+
+    def __init__(self, context: ssl.SSLContext, *, server: bool) -> None:
+        self._properties = _properties(context)
+        self._server = server
 
     def require(self, context: ssl.SSLContext) -> None:
         """Refuse a context of which a property was set that is ignored or loosens verification.
@@ -122,18 +139,20 @@ class Original:
         Raises:
             TlsConfigurationError: Names the property.
         """
-        wrong = (
-            ("verify_mode", context.verify_mode is not ssl.CERT_REQUIRED),
-            ("verify_flags", context.verify_flags != self.verify_flags),
-            ("options", context.options & _OPTIONS != _OPTIONS),
-            ("minimum_version", context.minimum_version < self.minimum_version),
-            ("keylog_filename", context.keylog_filename != self.keylog_filename),
-            ("num_tickets", self.server and context.num_tickets != 0),
-            ("post_handshake_auth", self.server and context.post_handshake_auth),
-        )
-        for name, changed in wrong:
-            if changed:
+        now = _properties(context)
+        if now == self._properties:
+            return
+        for name, was in self._properties.items():
+            if now[name] != was and not self._harmless(name, context, was):
                 raise TlsConfigurationError(
                     f"{name} was changed on a SPIFFE TLS context, which would have no effect or loosen "
                     f"verification; leave it, or set what you need in configure="
                 )
+
+    def _harmless(self, name: str, context: ssl.SSLContext, was: Any) -> bool:
+        if name == "options":
+            return context.options & _OPTIONS == _OPTIONS
+        if name == "minimum_version":
+            return context.minimum_version >= ssl.TLSVersion(was)
+        # http.client turns this on; it makes a client show again what it has shown before.
+        return name == "post_handshake_auth" and not self._server

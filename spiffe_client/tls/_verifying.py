@@ -76,6 +76,8 @@ class _Verifying(_Base):
             guard.facade = facade
         try:
             super().do_handshake(*args)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
         except ssl.SSLError as error:
             guard.handshake_failed(error)
             raise

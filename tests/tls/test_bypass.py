@@ -6,6 +6,7 @@ import contextlib
 import io
 import socket
 import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -289,21 +290,32 @@ class TestSockets:
         a, b = socket.socketpair()
         with a, b:
             facade, server = tls_of(ME).client_context(), plain_server(GOOD)
-            got: list[bytes] = []
+            heard = bytearray()
 
             def serve() -> None:
                 with server.wrap_socket(b, server_side=True) as connection, connection.unwrap() as bare:
-                    got.append(bare.recv(100))
-                    bare.sendall(b"clear too")
+                    while len(heard) < 3:
+                        heard.extend(bare.recv(3))
+                    bare.sendall(b"clear too" * 4)
 
             thread = threading.Thread(target=serve)
             thread.start()
-            with facade.wrap_socket(a) as connection:
+            with facade.wrap_socket(a) as connection, tempfile.TemporaryFile() as file:
+                file.write(b"4")
+                file.flush()
                 bare = connection.unwrap()
-                bare.sendall(b"clear")
-                assert b"clear too" == bare.recv(100)
+                bare.send(b"1")
+                bare.sendall(b"2")
+                with pytest.raises(OSError):  # as on any connected socket
+                    bare.sendto(b"3", "/nobody")
+                bare.sendfile(file)
+                buffer = bytearray(9)
+                assert b"clear too" == bare.recv(9)
+                assert (9, b"clear too") == (bare.recv_into(buffer), bytes(buffer))
+                assert b"clear too" == bare.recvfrom(9)[0]
+                assert 9 == bare.recvfrom_into(buffer, 9)[0]
             thread.join()
-        assert [b"clear"] == got
+        assert b"124" == heard
 
     def test_connecting_later(self) -> None:
         """A socket that is wrapped first and connected afterwards."""

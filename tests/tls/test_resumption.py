@@ -129,15 +129,12 @@ class TestTls13:
         """An OpenSSL that resumes where it was told not to is not believed."""
 
         class Resumed:
-            session_reused = True
-
             def version(self) -> str:
                 return version
 
         connection: Any = Resumed()
-        connection.server_side = server_side
         with pytest.raises(PeerUnverifiedError, match="where none may be"):
-            PeerCheck(BOTH, ANYBODY, None).check(connection)
+            PeerCheck(BOTH, ANYBODY, None, tls12=True).check(connection, server=server_side, resumed=True)
 
 
 class TestSessions:
