@@ -327,7 +327,7 @@ class IdentityUnavailableError(SourceError, _TlsError):
     retryable = True
 
 
-class PeerError(SpiffeError, _TlsError, ssl.SSLCertVerificationError):
+class PeerError(SpiffeError, _TlsError, ssl.SSLCertVerificationError):  # pyright: ignore[reportIncompatibleVariableOverride]  # strerror, see there
     """The other end of a TLS connection is not who it must be.
 
     It is an `ssl.SSLError` so that every TLS stack treats it as a failed handshake.
