@@ -11,7 +11,7 @@ from spiffe_client.authorize import Authorizer, custom
 from spiffe_client.svid import X509Svid
 from spiffe_client.tls import SpiffeTls
 from tests.support.http_faces import AsyncFace, BlockingFace
-from tests.support.shop import WEB, Hold, Shop
+from tests.support.shop import SHOP, WEB, Hold, Shop
 from tests.support.web_servers import App, serve_hypercorn, serve_uvicorn
 
 
@@ -30,6 +30,12 @@ def face(request: pytest.FixtureRequest) -> type[AsyncFace] | type[BlockingFace]
 def web(shop: Shop):
     """The identity of the client."""
     return shop.source(WEB)
+
+
+@pytest.fixture
+def orders(shop: Shop):
+    """The identity of a server that rotates."""
+    return shop.source(SHOP)
 
 
 class Stage:
