@@ -233,7 +233,8 @@ class TestVerify:
         assert verify(wit(bound(jti="1"))) == verify(wit(bound(jti="1")))
 
     def test_the_callers_mistakes(self) -> None:
-        """As with JWT-SVIDs."""
+        """As with JWT-SVIDs; no leeway at all is none."""
+        assert verify(wit(), leeway=timedelta())
         for options in ({"at": AT.replace(tzinfo=None)}, {"leeway": timedelta(seconds=-1)}):
             with pytest.raises(ValueError, match="time zone"):
                 verify(wit(), **options)
