@@ -23,8 +23,8 @@ class Latest(Generic[_T]):
     __slots__ = ("_changed", "_closed", "value", "version")
 
     def __init__(self, value: _T) -> None:
-        self.value = value
-        self.version = 0
+        self.value: _T = value
+        self.version: int = 0
         self._closed = False
         self._changed: anyio.Event | None = None
 

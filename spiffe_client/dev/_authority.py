@@ -45,7 +45,7 @@ class CertificateAuthority:
         refresh_hint: int = 60,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self.trust_domain = TrustDomain.parse(trust_domain)
+        self.trust_domain: TrustDomain = TrustDomain.parse(trust_domain)
         self._clock = clock
         self._refresh_hint = refresh_hint
         self._sequence = 1

@@ -55,7 +55,7 @@ class DevTrustDomain:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         #: Issues, rotates; changes made here directly are pushed too.
-        self.ca = CertificateAuthority(name, intermediate=intermediate, clock=clock)
+        self.ca: CertificateAuthority = CertificateAuthority(name, intermediate=intermediate, clock=clock)
         self._issuer = Issuer(self.ca, registrations, svid_ttl=svid_ttl, jwt_ttl=jwt_ttl, clock=clock)
         self._socket = None if socket is None else Path(socket).absolute()
         self._socket_mode = socket_mode

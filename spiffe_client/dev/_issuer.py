@@ -55,15 +55,15 @@ class Issuer:
         #: Its version counts the changes that may concern an open stream.
         self.changes: Latest[None] = Latest(None)
         #: The streams that tell clients of them.
-        self.streams = Streams()
-        self.federation = Federation(ca.trust_domain, self._changed)
+        self.streams: Streams = Streams()
+        self.federation: Federation = Federation(ca.trust_domain, self._changed)
         self._registrations = registrations.require(ca.trust_domain)
         self._svid_ttl = svid_ttl
         self._jwt_ttl = jwt_ttl
         self._signer = ca.issuer
         #: X509-SVIDs, and WIT-SVIDs with their keys.
-        self.x509_svids = Renewals(self._issue_x509_svid, clock)
-        self.wit_svids = Renewals(self._issue_wit_svid, clock)
+        self.x509_svids: Renewals[X509Svid] = Renewals(self._issue_x509_svid, clock)
+        self.wit_svids: Renewals[tuple[str, str]] = Renewals(self._issue_wit_svid, clock)
         self._unsubscribe = ca.subscribe(self._authority_changed)
 
     @property

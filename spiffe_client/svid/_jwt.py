@@ -30,9 +30,9 @@ class Token:
     __slots__ = ("error", "jws", "text")
 
     def __init__(self, text: str, error: type[SvidError] = JwtSvidError) -> None:
-        self.text = text
-        self.error = error
-        self.jws = Jws({}, {}, b"", b"")
+        self.text: str = text
+        self.error: type[SvidError] = error
+        self.jws: Jws = Jws({}, {}, b"", b"")
 
     def read(self) -> None:
         """Take the token apart."""
