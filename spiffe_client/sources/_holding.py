@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -27,6 +27,10 @@ class Holding(Generic[_T]):
     Args:
         what: What is held, for messages: `the X.509 identity`.
         clock: Tells what has expired.
+
+    Attributes:
+        latest: The value with its expiry, or None where there is nothing to serve.
+        crash: What the background task died of, if it did.
     """
 
     def __init__(self, what: str, clock: Clock) -> None:
@@ -35,10 +39,10 @@ class Holding(Generic[_T]):
         self._pid: int | None = None
         # Value and expiry travel together, so that a reader on another thread never sees one
         # generation's value with another one's expiry.
-        self._latest: Latest[tuple[_T, datetime | None] | None] = Latest(None)
+        self.latest: Latest[tuple[_T, datetime | None] | None] = Latest(None)
         self._health = Health("closed", clock.now())
         self._why_closed = "was not opened yet: use `async with` or await open()"
-        self._crash: SourceError | None = None
+        self.crash: SourceError | None = None
         self._ended = False
 
     def read(self) -> _T:
@@ -49,7 +53,7 @@ class Holding(Generic[_T]):
             SourceError: It was started and there was no first update yet.
             SourceClosedError: Not open, or opened by the process this one was forked from.
         """
-        held = self._latest.value
+        held = self.latest.value
         if held is None or self._forked:
             raise self._why_not()
         value, expires_at = held
@@ -64,7 +68,7 @@ class Holding(Generic[_T]):
     @property
     def value(self) -> _T | None:
         """What is held, even if it has expired; for comparing with, not for handing out."""
-        held = self._latest.value
+        held = self.latest.value
         return None if held is None else held[0]
 
     @property
@@ -80,12 +84,21 @@ class Holding(Generic[_T]):
     @property
     def expired(self) -> bool:
         """Whether there is a value and it must not be used any more."""
-        held = self._latest.value
+        held = self.latest.value
         return held is not None and held[1] is not None and self._clock.now() >= held[1]
 
     @property
     def _forked(self) -> bool:
         return self._pid is not None and self._pid != os.getpid()
+
+    def refuse_fork(self) -> None:
+        """Return if this is the process that opened the source.
+
+        Raises:
+            SourceClosedError: It is a child of it.
+        """
+        if self._forked:
+            raise self._why_not()
 
     def refuse_unopened(self) -> None:
         """Return if the source is open in this process.
@@ -105,7 +118,7 @@ class Holding(Generic[_T]):
         """Serve this value from now on, and wake all who wait for it."""
         self._health = replace(self._health, last_update=self._clock.now(), expires_at=expires_at)
         self.confirm(flaw=flaw)
-        self._latest.set((value, expires_at))
+        self.latest.set((value, expires_at))
 
     def confirm(self, *, flaw: SpiffeError | None) -> None:
         """Note that the Workload API stands by what is held, but for `flaw`."""
@@ -123,17 +136,17 @@ class Holding(Generic[_T]):
         """Serve nothing until something is published again."""
         self._health = replace(self._health, expires_at=None)
         self._to("withdrawn")
-        self._latest.set(None)
+        self.latest.set(None)
 
     def close(self, why: str, *, crash: SourceError | None = None) -> None:
         """Serve nothing any more and let all who wait go; only the first reason counts."""
         if self._ended:
             return
-        self._ended, self._why_closed, self._crash = True, why, crash
+        self._ended, self._why_closed, self.crash = True, why, crash
         self._health = replace(self._health, expires_at=None, last_error=crash or self._health.last_error)
         self._to("closed")
-        self._latest.value = None
-        self._latest.close()
+        self.latest.value = None
+        self.latest.close()
 
     async def wait_updated(self) -> None:
         """Wait until another value is published.
@@ -152,7 +165,7 @@ class Holding(Generic[_T]):
         The iterator raises SourceClosedError if the source's background task crashes.
         """
         self.refuse_unopened()
-        return _Changes(self._latest, lambda: self._crash)
+        return _Changes(self)
 
     def _to(self, state: State) -> None:
         if self._health.state != state:
@@ -172,7 +185,7 @@ class Holding(Generic[_T]):
                 f"there was no first update of {self._what} yet{_because(self._health.last_error)}"
             )
         error = SourceClosedError(f"the source of {self._what} {self._why_closed}")
-        error.__cause__ = self._crash
+        error.__cause__ = self.crash
         return error
 
 
@@ -184,22 +197,21 @@ class _Changes(Generic[_T]):
     # Not an async generator: leaving an `async for` early would leave one to the garbage
     # collector, which trio rightly warns about.
 
-    def __init__(
-        self, latest: Latest[tuple[_T, datetime | None] | None], crash: Callable[[], SourceError | None]
-    ) -> None:
-        self._latest = latest
-        self._crash = crash
-        self._seen = latest.version
+    def __init__(self, holding: Holding[_T]) -> None:
+        self._holding = holding
+        self._seen = holding.latest.version
 
     def __aiter__(self) -> _Changes[_T]:
         return self
 
     async def __anext__(self) -> _T:
-        while await self._latest.wait_newer(self._seen):
-            self._seen = self._latest.version
-            held = self._latest.value
-            if held is not None:
-                return held[0]
-        if (crash := self._crash()) is not None:
-            raise crash
+        holding = self._holding
+        holding.refuse_fork()
+        while await holding.latest.wait_newer(self._seen):
+            self._seen = holding.latest.version
+            # What a slow reader comes for may be withdrawn or expired by now.
+            if (value := holding.value) is not None and not holding.expired:
+                return value
+        if holding.crash is not None:
+            raise holding.crash
         raise StopAsyncIteration

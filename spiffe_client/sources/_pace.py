@@ -8,6 +8,8 @@ __all__ = ["Denial", "Pace"]
 
 #: A stream that lived this long, in seconds, was a working one: counting failures starts anew.
 _STEADY = 1.0
+#: Beyond this many failures in a row no backoff grows any more, and powers of two are not computed.
+_MANY = 30
 
 
 class Pace:
@@ -33,7 +35,7 @@ class Pace:
         return self._backoff.delay(self._in_a_row)
 
     def _count(self, lived: float) -> None:
-        self._in_a_row = 1 if lived >= _STEADY else self._in_a_row + 1
+        self._in_a_row = 1 if lived >= _STEADY else min(self._in_a_row + 1, _MANY)
 
 
 class Denial:

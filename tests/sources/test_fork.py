@@ -121,11 +121,14 @@ async def test_a_child_may_ask_how_it_is(world, monkeypatch) -> None:
     """Health never raises, so that a readiness probe in a child gets an answer: closed, and why."""
     world.api.x509.greeting = [world.api.context("/billing")]
     async with X509Source(world.api, **world.terms) as source:
+        changes = source.changes()
         with monkeypatch.context() as patch:
             patch.setattr(os, "getpid", lambda: -1)
             assert "closed" == source.health.state
             assert "opened before this process was forked" in str(source.health.last_error)
             with pytest.raises(SourceClosedError, match="make a new one in the child"):
                 await source.open()
+            with pytest.raises(SourceClosedError, match="open a new one in the child"):
+                await anext(changes)
             await source.aclose()
         assert "fresh" == source.health.state

@@ -31,6 +31,12 @@ class TestPace:
 
         assert [2.0, 4.0, 8.0] == [pace.failed(0.01) for _ in range(3)]
 
+    def test_years_of_failures_cost_no_more(self) -> None:
+        """The attempt number that a backoff is asked for stays small."""
+        pace = Pace(Doubling())
+
+        assert 2.0**30 == max(pace.failed(0.01) for _ in range(10_000))
+
     def test_a_steady_stream_starts_the_count_anew(self) -> None:
         """What failed before a stream that worked does not slow down the next attempt."""
         pace = Pace(Doubling())

@@ -58,6 +58,7 @@ class TestOpening:
         """A source that is open is open: one stream, no second wait."""
         async with source:
             assert source is await source.open()
+            source.refuse_unopened()
             assert 1 == world.api.x509.opened
 
     async def test_waiting_says_why_once(self, world, source) -> None:
@@ -232,8 +233,9 @@ class TestReading:
         assert "closed" == source.health.state
         with pytest.raises(SourceClosedError):
             await source.wait_updated()
-        with pytest.raises(SourceClosedError):
-            source.changes()
+        for use in (source.changes, source.refuse_unopened):
+            with pytest.raises(SourceClosedError):
+                use()
 
     async def test_after_close(self, source) -> None:
         """Reading after close raises, and a closed source does not open again."""
@@ -328,6 +330,24 @@ class TestUpdates:
                 world.api.x509.say(world.api.context("/four"))
                 await settle()
         assert ["spiffe://prod.example/three", "spiffe://prod.example/four"] == seen
+
+    async def test_a_slow_reader_gets_nothing_expired(self, world, source) -> None:
+        """Trap: expired SVIDs handed out. What expired before it was read is skipped."""
+        async with source:
+            changes = source.changes()
+            world.api.x509.say(world.api.context("/short", ttl=10))
+            await world.clock.advance(20)
+            async with anyio.create_task_group() as tasks:
+
+                async def read() -> None:
+                    seen.append(str((await anext(changes)).svid.id))
+
+                seen = []
+                tasks.start_soon(read)
+                await settle()
+                assert [] == seen
+                world.api.x509.say(world.api.context("/long"))
+            assert ["spiffe://prod.example/long"] == seen
 
     async def test_waiting_ends_with_the_source(self, source) -> None:
         """Who waits for an update of a source that is closed is told so."""
@@ -801,6 +821,15 @@ class TestClosing:
             await settle()
             await source.aclose()
         assert [True] == seen
+
+    def test_its_event_loop_ends(self, world, anyio_backend) -> None:
+        """Left open when its loop ends, nobody would refresh it: it serves nothing any more."""
+        world.api.x509.greeting = [world.api.context("/billing")]
+        source = X509Source(world.api, **world.terms)
+        assert source is anyio.run(source.open, backend=anyio_backend)
+        with pytest.raises(SourceClosedError, match="ended together with its event loop"):
+            _ = source.svid
+        anyio.run(source.aclose, backend=anyio_backend)
 
     async def test_close_while_preparing(self, world, source) -> None:
         """A listener that hangs in its thread does not hold up the close."""
