@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from spiffe_client._clock import SYSTEM_CLOCK
@@ -70,14 +71,9 @@ def events_to(report: Report) -> Callable[[Event], None]:
         if last == (last := (event.name, event.message)) or event.name.endswith(".updated"):
             return
         now, message = timestamp(SYSTEM_CLOCK.now()), without_tokens(event.message)
-        report.give(
-            {
-                "time": now,
-                "event": event.name,
-                "message": message,
-                "attributes": dict(event.attributes),
-            },
-            [line((f"{now}  ", "faint"), (event.name, "strong"), f"  {message}")],
-        )
+        record = {"time": now, "event": event.name, "message": message, "attributes": dict(event.attributes)}
+        # Where nobody reads any more, the next result ends the command; a sink must not raise.
+        with suppress(BrokenPipeError):
+            report.give(record, [line((f"{now}  ", "faint"), (event.name, "strong"), f"  {message}")])
 
     return show

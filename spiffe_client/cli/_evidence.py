@@ -118,8 +118,11 @@ def _x509_bundle(domain: TrustDomain, content: bytes) -> X509Bundle:
 
 
 def _read(name: str) -> bytes:
-    with Path(name).open("rb") as file:
-        content = file.read(MAX_FILE_BYTES + 1)
+    try:
+        with Path(name).open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except ValueError as error:  # a NUL in it
+        raise UsageError(f"{name!r} is no file name: {error}", command=_COMMAND) from error
     return _bounded(content, name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -20,6 +20,8 @@ from spiffe_client.errors import SpiffeError, X509SvidError
 from spiffe_client.svid import Check, JwtSvid, examine_jwt_svid, examine_x509_svid, leaf_id
 
 __all__ = ["run"]
+
+_COMMAND = "spiffe-client verify"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,8 @@ async def run(arguments: argparse.Namespace, report: Report) -> int:
     if arguments.file == "-" and sys.stdin.isatty():
         report.note("reading standard input, until Ctrl-D")
     evidence = await read_evidence(arguments.file)
-    if evidence.kind == "jwt":
-        verdict = await _judge_token(evidence, arguments, at)
-    else:
-        verdict = await _judge_chain(evidence, arguments, at)
+    judge = _judge_token if evidence.kind == "jwt" else _judge_chain
+    verdict = await judge(evidence, arguments, at, report)
     report.give(_record(verdict, at), _lines(verdict))
     return Exit.FINE if verdict.ok else Exit.FAILED
 
@@ -53,25 +53,28 @@ def _moment(text: str | None) -> datetime:
         return SYSTEM_CLOCK.now()
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise UsageError(
-            f"--at {text!r} is no moment; write it like 2026-11-21T23:36:17Z", command="spiffe-client verify"
-        )
-    return moment.astimezone(UTC)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # not a date, or beyond the calendar in UTC
+        pass
+    raise UsageError(f"--at {text!r} is no moment; write it like 2026-11-21T23:36:17Z", command=_COMMAND)
 
 
-async def _judge_chain(evidence: Evidence, arguments: argparse.Namespace, at: datetime) -> _Verdict:
+def _noting(report: Report) -> Callable[[SpiffeError], None]:
+    return lambda error: report.note(f"left out: {error}")
+
+
+async def _judge_chain(
+    evidence: Evidence, arguments: argparse.Namespace, at: datetime, report: Report
+) -> _Verdict:
     if arguments.audience is not None:
-        raise UsageError(
-            "--audience is for a JWT-SVID, and this is a certificate chain", command="spiffe-client verify"
-        )
+        raise UsageError("--audience is for a JWT-SVID, and this is a certificate chain", command=_COMMAND)
     parse = parse_certificates_pem if evidence.kind == "pem" else parse_certificates_der
     chain = parse(evidence.content, error=X509SvidError)
     bundles = read_bundles(arguments.bundle).x509
     if bundles is None:
-        bundles = await client_for(arguments).fetch_x509_bundles()
+        with report.working("asking the Workload API"):
+            bundles = await client_for(arguments).fetch_x509_bundles(refused=_noting(report))
     try:
         claimed = str(leaf_id(chain[0]))
     except X509SvidError:
@@ -79,16 +82,18 @@ async def _judge_chain(evidence: Evidence, arguments: argparse.Namespace, at: da
     return _Verdict("x509_svid", examine_x509_svid(chain, bundles, at=at), claimed)
 
 
-async def _judge_token(evidence: Evidence, arguments: argparse.Namespace, at: datetime) -> _Verdict:
+async def _judge_token(
+    evidence: Evidence, arguments: argparse.Namespace, at: datetime, report: Report
+) -> _Verdict:
     if not arguments.audience:
         raise UsageError(
-            "a JWT-SVID is judged for somebody: say who accepts it with --audience",
-            command="spiffe-client verify",
+            "a JWT-SVID is judged for somebody: say who accepts it with --audience", command=_COMMAND
         )
     token = evidence.content.decode()
     bundles = read_bundles(arguments.bundle, jwt=True).jwt
     if bundles is None:
-        bundles = await client_for(arguments).fetch_jwt_bundles()
+        with report.working("asking the Workload API"):
+            bundles = await client_for(arguments).fetch_jwt_bundles(refused=_noting(report))
     try:
         claimed = str(JwtSvid.parse_unverified(token).id)
     except SpiffeError:

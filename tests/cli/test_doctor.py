@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from spiffe_client._grpc import Status
@@ -72,6 +73,16 @@ class TestHealthy:
         assert all(line.startswith("✓ ") for line in lines[:-1])
         assert "says SPIFFE_ENDPOINT_SOCKET" in lines[0]
 
+    def test_a_socket_that_goes_meanwhile(self, domain: DevTrustDomain, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It was there when it was connected to, and that counts."""
+
+        def gone(_: Path) -> None:
+            raise FileNotFoundError
+
+        monkeypatch.setattr("spiffe_client.cli._doctor._reach.Path.stat", gone)
+        outcome = doctor("--socket", domain.endpoint)
+        assert ("ok", {}) == (states(outcome)["socket"], outcome.records[1]["facts"])
+
     def test_over_tcp(self, domain: DevTrustDomain, world) -> None:
         """There a socket has no owner and no mode (Workload Endpoint §4)."""
         port = world.enter(lambda: _tcp_to(domain.endpoint))
@@ -135,6 +146,18 @@ class TestReach:
         monkeypatch.setattr(os, "access", lambda *_: False)
         monkeypatch.setattr(Path, "stat", refuse)
         assert "may not write to it" in failed(doctor("--socket", "unix:///a/api.sock"))["detail"]
+
+
+    def test_an_address_that_swallows_everything(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`--timeout` bounds connecting, too."""
+
+        async def swallow(*_: object) -> None:
+            await anyio.sleep_forever()
+
+        monkeypatch.setattr("spiffe_client.cli._doctor._reach.connect", swallow)
+        finding = failed(doctor("--timeout", "0.01", "--socket", "tcp://192.0.2.1:8081"))
+        assert "no connection to tcp://192.0.2.1:8081 within 0.01 s" == finding["detail"]
+        assert "too slow" in finding["advice"]
 
 
 class TestHeader:

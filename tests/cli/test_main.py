@@ -236,6 +236,19 @@ class TestPipes:
             process.wait(timeout=30)
         assert 1 == process.returncode
 
+    def test_a_watch_whose_reader_went(self, world, domain: DevTrustDomain) -> None:
+        """Events meet a closed pipe, too, and do not fill standard error."""
+        with start_command("x509", "--watch", "--json", "--socket", domain.endpoint) as process:
+            assert process.stdout is not None and process.stderr is not None
+            process.stdout.readline()
+            process.stdout.close()
+            world.call(domain.stop_serving)
+            world.call(domain.resume)
+            world.call(domain.rotate)
+            assert "" == process.stderr.read()
+            process.wait(timeout=30)
+        assert 1 == process.returncode
+
     def test_in_a_program_that_has_no_real_standard_output(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """There is nothing to redirect then."""
 

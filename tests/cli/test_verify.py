@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from spiffe_client.dev import CertificateAuthority, DevTrustDomain
 from spiffe_client.svid import X509Svid
+from spiffe_client.workload_api._messages import X509BundlesResponse
 from tests.support.command import Outcome, on_terminal, press_ctrl_c, run_command, start_command
 from tests.support.pki import days, new_authority
+from tests.support.scripted_workload_api import ScriptedWorkloadApi
 
 CA = CertificateAuthority("dev.example")
 PEER = "spiffe://dev.example/peer"
@@ -95,6 +97,14 @@ class TestChain:
         (files / "own.pem").write_bytes(domain.ca.issue_x509_svid(PEER).chain_pem())
         assert 0 == verify(str(files / "own.pem"), "--socket", domain.endpoint).code
         assert 1 == verify(str(files / "chain.pem"), "--socket", domain.endpoint).code
+
+    def test_an_agents_bundle_of_no_use(self, api: ScriptedWorkloadApi, files: Path) -> None:
+        """It is noted, and verification goes on without it."""
+        bundles = {"spiffe://dev.example": CA.x509_bundle.to_der(), "spiffe://b.test": b"junk"}
+        api.script("FetchX509Bundles", X509BundlesResponse(bundles=bundles))
+        outcome = verify(str(files / "chain.pem"), "--socket", api.endpoint)
+        assert 0 == outcome.code
+        assert "left out: X509BundlesResponse.bundles: the bundle of 'spiffe://b.test'" in outcome.err
 
     def test_no_bundle_for_its_trust_domain(self, files: Path) -> None:
         """Another domain's bundle is of no use (Workload API §4)."""
@@ -187,6 +197,8 @@ class TestCalledWrongly:
             (["token.jwt", "--audience", ""], "say who accepts it with --audience"),
             (["chain.pem", "--at", "yesterday"], "--at 'yesterday' is no moment"),
             (["chain.pem", "--at", "2026-12-01T00:00:00"], "is no moment"),
+            (["chain.pem", "--at", "0001-01-01T00:00:00+14:00"], "is no moment"),
+            (["chain.pem\0"], "is no file name"),
             (["chain.pem", "--bundle", "dev.example"], "is not TRUST-DOMAIN=FILE"),
             (["chain.pem", "--bundle", "dev.example="], "is not TRUST-DOMAIN=FILE"),
             (["chain.pem", "--bundle", "a b=x"], "not a trust domain"),

@@ -8,6 +8,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import anyio
+
 from spiffe_client._grpc import Status, StatusError, server_stream
 from spiffe_client.cli._doctor._patient import Ailment, Found, Patient
 from spiffe_client.errors import ProtocolError, UnavailableError
@@ -31,7 +33,12 @@ async def look_at_endpoint(patient: Patient) -> Found:
 async def look_at_socket(patient: Patient) -> Found:
     """Is there something that this user can connect to?"""
     try:
-        stream = await connect(patient.endpoint)
+        with anyio.fail_after(patient.timeout):
+            stream = await connect(patient.endpoint)
+    except TimeoutError:
+        raise UnavailableError(
+            f"no connection to {patient.endpoint} within {patient.timeout:g} s", cause_kind="timed_out"
+        ) from None
     except UnavailableError as error:
         if error.cause_kind == "forbidden":
             where, advice = _barrier(patient.endpoint.path)
@@ -42,14 +49,15 @@ async def look_at_socket(patient: Patient) -> Found:
 
 
 def _listening(endpoint: Endpoint) -> Found:
-    if endpoint.kind == "tcp":
-        return Found("somebody listens there")
-    about = Path(endpoint.path).stat()
-    mode = f"{stat.S_IMODE(about.st_mode):o}"
-    return Found(
-        f"somebody listens there; owned by uid {about.st_uid}, mode {mode}",
-        {"uid": about.st_uid, "mode": mode},
-    )
+    if endpoint.kind == "unix":
+        with suppress(OSError):  # it went in the meantime
+            about = Path(endpoint.path).stat()
+            mode = f"{stat.S_IMODE(about.st_mode):o}"
+            return Found(
+                f"somebody listens there; owned by uid {about.st_uid}, mode {mode}",
+                {"uid": about.st_uid, "mode": mode},
+            )
+    return Found("somebody listens there")
 
 
 def _barrier(path: str) -> tuple[str, str]:
