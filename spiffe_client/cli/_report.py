@@ -10,7 +10,7 @@ from typing import Protocol, TextIO
 
 from spiffe_client.cli._failure import Failure
 from spiffe_client.cli._lines import Line, line
-from spiffe_client.cli._terminal import Terminal
+from spiffe_client.cli._terminal import PlainTerminal, Terminal
 
 __all__ = ["JsonReport", "Report", "TextReport", "timestamp"]
 
@@ -64,7 +64,8 @@ class TextReport:
 
     def working(self, what: str) -> AbstractContextManager[Callable[[str], None]]:
         """See `Report.working`."""
-        return self._out.working(what)
+        # Where it cannot be rubbed out, it must not come between the results.
+        return (self._err if isinstance(self._out, PlainTerminal) else self._out).working(what)
 
 
 class JsonReport:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from spiffe_client.cli._lines import Line, Style
+from spiffe_client.cli._lines import line as as_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +23,8 @@ _COLOURS: Mapping[Style, str] = {
     "strong": "bold",
     "plain": "",
 }
+#: Seconds between two words about how something goes, where they cannot be rubbed out.
+_NOW_AND_THEN = 1.0
 
 
 class Terminal(Protocol):
@@ -55,9 +58,19 @@ class PlainTerminal:
         self._stream.flush()
 
     @contextmanager
-    def working(self, what: str) -> Iterator[Callable[[str], None]]:  # noqa: ARG002 - nothing to show it with
-        """Show nothing: what is in a pipe stays there."""
-        yield lambda _: None
+    def working(self, what: str) -> Iterator[Callable[[str], None]]:  # noqa: ARG002 - for who can see it go
+        """Say now and then how it goes: what is written here stays."""
+        from spiffe_client._clock import SYSTEM_CLOCK  # with a command, not with its --help
+
+        said = SYSTEM_CLOCK.monotonic()
+
+        def say(more: str) -> None:
+            nonlocal said
+            if SYSTEM_CLOCK.monotonic() - said >= _NOW_AND_THEN:
+                said = SYSTEM_CLOCK.monotonic()
+                self.write(as_line((more, "faint")))
+
+        yield say
 
 
 class PrettyTerminal:

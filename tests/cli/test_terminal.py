@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from rich.console import Console
 
 from spiffe_client.cli._lines import line, printable
+from spiffe_client.cli._report import TextReport
 from spiffe_client.cli._terminal import PlainTerminal, PrettyTerminal, terminal_for
 from spiffe_client.dev import DevTrustDomain
 from tests.support.command import on_terminal, run_command
@@ -19,6 +22,23 @@ class _Tty(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+class SteppingClock:
+    """Goes when told to."""
+
+    seconds = 100.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+class _Always(PlainTerminal):
+    """Has something to say whenever it is asked."""
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[Callable[[str], None]]:
+        yield lambda more: self.write(line(more))
 
 
 class TestChoice:
@@ -54,12 +74,26 @@ class TestPlain:
         PlainTerminal(stream).write(line(("✓ ", "good"), "gut: ä"))
         assert b"\\u2713 gut: \xe4\n" == raw.getvalue()
 
-    def test_nothing_shows_that_it_works(self) -> None:
-        """What is in a pipe stays there."""
+    def test_how_it_goes_is_said_now_and_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is in a pipe stays there: at most a line a second."""
+        from spiffe_client import _clock
+
+        clock = SteppingClock()
+        monkeypatch.setattr(_clock, "SYSTEM_CLOCK", clock)
         stream = io.StringIO()
         with PlainTerminal(stream).working("waiting") as say:
-            say("still waiting")
-        assert "" == stream.getvalue()
+            for number in range(5):
+                say(f"number {number}")
+                clock.seconds += 0.5
+        assert "number 2\nnumber 4\n" == stream.getvalue()
+
+    def test_progress_does_not_come_between_results(self) -> None:
+        """It is not of the results, so it goes to standard error."""
+        out, err = io.StringIO(), io.StringIO()
+        report = TextReport(PlainTerminal(out), _Always(err))
+        with report.working("waiting") as say:
+            say("going on")
+        assert ("", "going on\n") == (out.getvalue(), err.getvalue())
 
 
 class TestPretty:
