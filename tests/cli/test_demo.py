@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import select
 import signal
 from collections import deque
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
-import os
 import pytest
 
 from spiffe_client.cli import _demo
@@ -374,9 +375,9 @@ class TestNothingIsLeftBehind:
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
 
-    def test_a_parent_that_is_killed(self) -> None:
-        """The children notice, and go."""
-        with start_command("demo") as process:
+    def test_a_parent_that_is_killed(self, tmp_path: Path) -> None:
+        """The children notice, and go. Only its folder is left, here among those of the test."""
+        with start_command("demo", env={**os.environ, "TMPDIR": str(tmp_path)}) as process:
             assert process.stdout is not None
             seen = "".join(process.stdout.readline() for _ in range(3))
             process.kill()
