@@ -7,11 +7,15 @@ up is closing. Protocol and I/O are apart: `_frames`, `_gate`, `_status` and `_e
 
 from __future__ import annotations
 
-from spiffe_client._grpc._call import Call, Handler
-from spiffe_client._grpc._client import Connector, server_stream, unary
-from spiffe_client._grpc._limits import Limits
-from spiffe_client._grpc._server import Server
-from spiffe_client._grpc._status import Status, StatusError
+from spiffe_client._lazy import lazy_names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from spiffe_client._grpc._call import Call, Handler
+    from spiffe_client._grpc._client import Connector, server_stream, unary
+    from spiffe_client._grpc._limits import Limits
+    from spiffe_client._grpc._server import Server
+    from spiffe_client._grpc._status import Status, StatusError
 
 __all__ = [
     "Call",
@@ -24,3 +28,16 @@ __all__ = [
     "server_stream",
     "unary",
 ]
+
+_HOMES = {
+    "Call": "spiffe_client._grpc._call",
+    "Connector": "spiffe_client._grpc._client",
+    "Handler": "spiffe_client._grpc._call",
+    "Limits": "spiffe_client._grpc._limits",
+    "Server": "spiffe_client._grpc._server",
+    "Status": "spiffe_client._grpc._status",
+    "StatusError": "spiffe_client._grpc._status",
+    "server_stream": "spiffe_client._grpc._client",
+    "unary": "spiffe_client._grpc._client",
+}
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

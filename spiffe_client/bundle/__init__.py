@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from spiffe_client.bundle._certificates import parse_certificates_der, parse_certificates_pem, split_der
-from spiffe_client.bundle._document import DEFAULT_REFRESH_HINT, SpiffeBundle
-from spiffe_client.bundle._json import decode_base64url, parse_json_object
-from spiffe_client.bundle._jwk import SIGNATURE_ALGORITHMS, JwtAuthority, PublicKey
-from spiffe_client.bundle._jwt import JwtBundle
-from spiffe_client.bundle._set import BundleSet, JwtBundleSource, X509BundleSource
-from spiffe_client.bundle._x509 import X509Bundle
-from spiffe_client.bundle.experimental import WitBundle
+from spiffe_client._lazy import lazy_names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from spiffe_client.bundle._certificates import parse_certificates_der, parse_certificates_pem, split_der
+    from spiffe_client.bundle._document import DEFAULT_REFRESH_HINT, SpiffeBundle
+    from spiffe_client.bundle._json import decode_base64url, parse_json_object
+    from spiffe_client.bundle._jwk import SIGNATURE_ALGORITHMS, JwtAuthority, PublicKey
+    from spiffe_client.bundle._jwt import JwtBundle
+    from spiffe_client.bundle._set import BundleSet, JwtBundleSource, X509BundleSource
+    from spiffe_client.bundle._x509 import X509Bundle
+    from spiffe_client.bundle.experimental import WitBundle
 
 __all__ = [
     "DEFAULT_REFRESH_HINT",
@@ -29,3 +33,23 @@ __all__ = [
     "parse_json_object",
     "split_der",
 ]
+
+_HOMES = {
+    "BundleSet": "spiffe_client.bundle._set",
+    "DEFAULT_REFRESH_HINT": "spiffe_client.bundle._document",
+    "JwtAuthority": "spiffe_client.bundle._jwk",
+    "JwtBundle": "spiffe_client.bundle._jwt",
+    "JwtBundleSource": "spiffe_client.bundle._set",
+    "PublicKey": "spiffe_client.bundle._jwk",
+    "SIGNATURE_ALGORITHMS": "spiffe_client.bundle._jwk",
+    "SpiffeBundle": "spiffe_client.bundle._document",
+    "WitBundle": "spiffe_client.bundle.experimental",
+    "X509Bundle": "spiffe_client.bundle._x509",
+    "X509BundleSource": "spiffe_client.bundle._set",
+    "decode_base64url": "spiffe_client.bundle._json",
+    "parse_certificates_der": "spiffe_client.bundle._certificates",
+    "parse_certificates_pem": "spiffe_client.bundle._certificates",
+    "parse_json_object": "spiffe_client.bundle._json",
+    "split_der": "spiffe_client.bundle._certificates",
+}
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

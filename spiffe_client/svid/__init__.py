@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from spiffe_client.svid._jwt import JwtSvid
-from spiffe_client.svid._jwt_verify import examine_jwt_svid, verify_jwt_svid
-from spiffe_client.svid._leaf import Role, check_leaf, leaf_id
-from spiffe_client.svid._path import check_signer
-from spiffe_client.svid._rules import Check
-from spiffe_client.svid._verify import examine_x509_svid, verify_x509_svid
-from spiffe_client.svid._x509 import PrivateKey, X509Svid
+from spiffe_client._lazy import lazy_names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from spiffe_client.svid._jwt import JwtSvid
+    from spiffe_client.svid._jwt_verify import examine_jwt_svid, verify_jwt_svid
+    from spiffe_client.svid._leaf import Role, check_leaf, leaf_id
+    from spiffe_client.svid._path import check_signer
+    from spiffe_client.svid._rules import Check
+    from spiffe_client.svid._verify import examine_x509_svid, verify_x509_svid
+    from spiffe_client.svid._x509 import PrivateKey, X509Svid
 
 __all__ = [
     "Check",
@@ -24,3 +28,19 @@ __all__ = [
     "verify_jwt_svid",
     "verify_x509_svid",
 ]
+
+_HOMES = {
+    "Check": "spiffe_client.svid._rules",
+    "JwtSvid": "spiffe_client.svid._jwt",
+    "PrivateKey": "spiffe_client.svid._x509",
+    "Role": "spiffe_client.svid._leaf",
+    "X509Svid": "spiffe_client.svid._x509",
+    "check_leaf": "spiffe_client.svid._leaf",
+    "check_signer": "spiffe_client.svid._path",
+    "examine_jwt_svid": "spiffe_client.svid._jwt_verify",
+    "examine_x509_svid": "spiffe_client.svid._verify",
+    "leaf_id": "spiffe_client.svid._leaf",
+    "verify_jwt_svid": "spiffe_client.svid._jwt_verify",
+    "verify_x509_svid": "spiffe_client.svid._verify",
+}
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from spiffe_client._grpc import Limits
-from spiffe_client.workload_api._client import WorkloadApiClient
-from spiffe_client.workload_api._context import RotatingX509Source, X509Context, X509ContextSource
-from spiffe_client.workload_api._endpoint import ENDPOINT_VARIABLE, Endpoint
-from spiffe_client.workload_api._validated import ValidatedJwtSvid
+from spiffe_client._lazy import lazy_names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from spiffe_client._grpc import Limits
+    from spiffe_client.workload_api._client import WorkloadApiClient
+    from spiffe_client.workload_api._context import RotatingX509Source, X509Context, X509ContextSource
+    from spiffe_client.workload_api._endpoint import ENDPOINT_VARIABLE, Endpoint
+    from spiffe_client.workload_api._validated import ValidatedJwtSvid
 
 __all__ = [
     "ENDPOINT_VARIABLE",
@@ -18,3 +22,15 @@ __all__ = [
     "X509Context",
     "X509ContextSource",
 ]
+
+_HOMES = {
+    "ENDPOINT_VARIABLE": "spiffe_client.workload_api._endpoint",
+    "Endpoint": "spiffe_client.workload_api._endpoint",
+    "Limits": "spiffe_client._grpc",
+    "RotatingX509Source": "spiffe_client.workload_api._context",
+    "ValidatedJwtSvid": "spiffe_client.workload_api._validated",
+    "WorkloadApiClient": "spiffe_client.workload_api._client",
+    "X509Context": "spiffe_client.workload_api._context",
+    "X509ContextSource": "spiffe_client.workload_api._context",
+}
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
