@@ -153,4 +153,4 @@ def server_stream(
 
 
 def _too_late(path: str, seconds: float) -> UnavailableError:
-    return UnavailableError(f"no answer to {path} within {seconds:g} s")
+    return UnavailableError(f"no answer to {path} within {seconds:g} s", cause_kind="timed_out")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from spiffe_client._grpc._status import clean
 from spiffe_client.errors import ProtocolError
@@ -36,8 +36,7 @@ _TLS = {b"\x15\x03": "a TLS alert", b"\x16\x03": "a TLS handshake"}
 _LAST_AND_CODE = struct.Struct(">LL")
 
 
-@dataclass(frozen=True, slots=True)
-class GoAway:
+class GoAway(NamedTuple):
     """The peer takes no new calls.
 
     Attributes:
