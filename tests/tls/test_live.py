@@ -18,7 +18,7 @@ from spiffe_client.errors import (
     StaleError,
 )
 from spiffe_client.ids import TrustDomain
-from spiffe_client.tls import peer_of, verify_still_trusted
+from spiffe_client.tls import _guard, peer_of, verify_still_trusted
 from tests.support.pki import bundle_set, new_authority
 from tests.support.tls_wire import Events, Source, Wire, context_of, plain_client, plain_server, tls_of
 
@@ -101,6 +101,22 @@ class TestWithdrawnAnchors:
         }
         assert [expected] == events.named("peer.refused")
         assert (1, 0, 1) == (tls.stats.handshakes, tls.stats.refused, tls.stats.ended)
+
+
+class TestHotPath:
+    def test_judged_once_for_each_snapshot(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Reads and writes compare one reference; only a new snapshot is looked into."""
+        judged: list[Any] = []
+        monkeypatch.setattr(_guard, "verify_still_trusted", lambda *args: judged.append(args))
+        source = Source(BOTH)
+        wire, ours, _ = wire_of(source, "client")
+        for _ in range(3):
+            wire.converse()
+        assert [] == judged
+        source.value = B_GROWN
+        for _ in range(3):
+            wire.converse()
+        assert 1 == len(judged)
 
 
 class TestOwnIdentity:

@@ -160,6 +160,17 @@ class TestFallingBack:
             WAYS["memory"](ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), EC.svid)
 
 
+class TestForks:
+    def test_a_descriptor_that_got_away_finds_nothing(self) -> None:
+        """A process forked in this very moment inherits the anonymous memory, emptied."""
+        away: list[int] = []
+        WAYS["memory"](Spy(lambda path: away.append(os.open(path, os.O_RDONLY))), EC.svid)
+        try:
+            assert b"" == os.read(away[0], 10_000)
+        finally:
+            os.close(away[0])
+
+
 class TestRefusal:
     def test_openssl_refuses_the_key(self) -> None:
         """No other way is tried: the key itself is the trouble. The error shows none of it."""

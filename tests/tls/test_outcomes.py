@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 from spiffe_client.authorize import allow
+from spiffe_client.bundle import BundleSet, X509Bundle
 from spiffe_client.errors import PeerError
+from spiffe_client.ids import TrustDomain
 from spiffe_client.tls import TlsStats
 from tests.support.pki import days, new_authority
 from tests.support.tls_wire import ANYBODY, Events, Wire, context_of, plain_client, plain_server, tls_of
 
 A, B = new_authority("a.test"), new_authority("b.test")
-ME = context_of(A.leaf("spiffe://a.test/me"), A, B)
+REVOKED = X509Bundle(TrustDomain("revoked.test"), ())  # everything of it was taken back
+ME = context_of(A.leaf("spiffe://a.test/me"), BundleSet([A.bundle(), B.bundle(), REVOKED]))
 
 REFUSALS: dict[str, tuple[Any, dict[str, object]]] = {
     "not allowed": (
@@ -38,6 +41,10 @@ REFUSALS: dict[str, tuple[Any, dict[str, object]]] = {
     "unknown domain": (
         A.leaf("spiffe://c.test/peer"),
         {"reason": "no_bundle", "code": "peer_unverified", "peer": "spiffe://c.test/peer"},
+    ),
+    "revoked domain": (
+        A.leaf("spiffe://revoked.test/peer"),
+        {"reason": "no_bundle", "code": "peer_unverified", "peer": "spiffe://revoked.test/peer"},
     ),
     "no SVID": (A.leaf(dns=("a.test",)), {"reason": "not_an_svid", "code": "peer_unverified"}),
     "no certificate": (None, {"reason": "no_certificate", "code": "peer_unverified"}),

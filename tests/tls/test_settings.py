@@ -230,6 +230,7 @@ class TestConfigure:
                 wire_of(facade, OUTDATED).handshake()
             with pytest.raises(ssl.SSLError):
                 wire_of(facade, version=TLS12).handshake()
+            assert not facade.verify_flags & ssl.VERIFY_ALLOW_PROXY_CERTS
 
     def test_cannot_turn_tickets_on(self) -> None:
         """TLS 1.3 resumption would skip the check."""

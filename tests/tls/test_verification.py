@@ -10,7 +10,9 @@ from contextlib import suppress
 import pytest
 
 from spiffe_client.authorize import member_of
+from spiffe_client.bundle import BundleSet, X509Bundle
 from spiffe_client.errors import PeerError, PeerUnverifiedError
+from spiffe_client.ids import TrustDomain
 from spiffe_client.tls import peer_of
 from tests.support.pki import new_authority
 from tests.support.tls_cases import A_ID, CASES, Case
@@ -94,6 +96,20 @@ def echo(context: ssl.SSLContext, raw: socket.socket, server: bool) -> None:
         connection.recv(1)
 
 
+class TestAnchors:
+    @pytest.mark.parametrize("with_root", [False, True])
+    def test_a_leaf_in_a_bundle_vouches_for_nobody(self, with_root: bool) -> None:
+        """Not even for itself: what authenticates is no authority (X509-SVID §4.1)."""
+        b = new_authority("b.test")
+        peer = b.leaf(A_ID)
+        bundles = [X509Bundle(TrustDomain("a.test"), (peer.leaf,)), *([b.bundle()] if with_root else [])]
+        tls = tls_of(context_of(ME, BundleSet(bundles)))
+        with pytest.raises(PeerUnverifiedError):
+            Wire(tls.client_context(), plain_server(peer)).handshake()
+        with pytest.raises(PeerUnverifiedError):
+            Wire(plain_client(peer), tls.server_context()).handshake()
+
+
 class TestAuthorizerDefaults:
     def test_only_domains_the_authorizer_names_are_loaded(self) -> None:
         """A federated domain that is not needed here cannot interfere here."""
@@ -117,6 +133,14 @@ class TestAuthorizerDefaults:
         Wire(tls.client_context(), plain_server(b.leaf("spiffe://b.test/peer"))).handshake()
         with pytest.raises(PeerUnverifiedError, match="does not verify"):
             Wire(tls.client_context(), plain_server(a.leaf("spiffe://a.test/peer"))).handshake()
+
+    def test_what_it_was_made_of_can_be_read(self) -> None:
+        """For pools and middleware above it."""
+        a = new_authority("a.test")
+        context = context_of(a.leaf("spiffe://a.test/me"), a)
+        tls = tls_of(context, member_of("a.test"))
+        assert (context, member_of("a.test").trust_domains) == (tls.source, tls.trust_domains)
+        assert None is tls_of(context, ANYBODY).trust_domains
 
     def test_nobody_can_be_verified_without_a_bundle(self) -> None:
         """It is said before a byte is sent, and names the reason rather than OpenSSL's symptom."""
