@@ -1,11 +1,10 @@
-"""Identity and trust that stay fresh: entered once, read without waiting, renewed behind the back.
-
-Each name is loaded at its first use: on the way to the first X509-SVID nothing of JWT is needed.
-"""
+"""Identity and trust that stay fresh: entered once, read without waiting, renewed behind the back."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # what type checkers read as typing.TYPE_CHECKING, without loading typing
+from spiffe_client._lazy import lazy_names
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spiffe_client.sources._bundles import BundleSource
     from spiffe_client.sources._health import Health, State
@@ -15,25 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BundleSource", "Health", "JwtSource", "OnRedaction", "State", "X509Source"]
 
-_HOME = {
-    "BundleSource": "_bundles",
-    "Health": "_health",
-    "JwtSource": "_jwt",
-    "OnRedaction": "_terms",
-    "State": "_health",
-    "X509Source": "_x509",
+_HOMES = {
+    "BundleSource": "spiffe_client.sources._bundles",
+    "Health": "spiffe_client.sources._health",
+    "JwtSource": "spiffe_client.sources._jwt",
+    "OnRedaction": "spiffe_client.sources._terms",
+    "State": "spiffe_client.sources._health",
+    "X509Source": "spiffe_client.sources._x509",
 }
-
-
-def __getattr__(name: str) -> object:
-    from importlib import import_module
-
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value  # the next use is a plain attribute load
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -52,7 +52,7 @@ class TestLazyNames:
         tree = ast.parse(Path(module.__file__).read_text())
         block = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
         homes = {a.name: n.module for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names}
-        table = {name: f"{module.__name__}.{home}" for name, home in module._HOME.items()}
+        table = getattr(module, "_HOMES", None) or {n: f"spiffe_client.{h}" for n, h in module._HOME.items()}
         errors = {n: h for n, h in homes.items() if h == "spiffe_client.errors"}
         assert homes == table | errors
         assert set(homes) | ({"__version__"} & set(module.__all__)) == set(module.__all__)
