@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 import ssl
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,12 @@ class TestTree:
                 assert stack[-1][1] is cls.__mro__[1], name
             stack.append((depth, cls))
         assert {e.__name__ for e in ALL} <= {line.strip(" │├└─").split(" ")[0] for line in drawing}
+
+    def test_every_code_is_explained(self) -> None:
+        """docs/errors.md says of each code what happened and what to do."""
+        page = (Path(__file__).parents[2] / "docs" / "errors.md").read_text()
+        assert [] == [e.code for e in ALL if f"`{e.code}`" not in page]
+        assert [] == [e.__name__ for e in ALL if e.__name__ not in page]
 
     def test_builtin_parents(self) -> None:
         """Code that catches the builtin kind keeps working."""
