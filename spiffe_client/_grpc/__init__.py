@@ -1,8 +1,8 @@
 """gRPC over HTTP/2 on any anyio byte stream: the client, and the server for development.
 
 One connection carries one call on the client side, so nothing runs in the background, and giving
-up is closing. Protocol and I/O are apart: `_frames`, `_gate`, `_status` and `_exchange` see bytes,
-`_client` and `_server` move them.
+up is closing. Protocol and I/O are apart: `_frames`, `_gate`, `_status`, `_exchange` and `_call` see
+bytes, `_wire`, `_outbox` and `_session` move them.
 """
 
 from __future__ import annotations

@@ -88,16 +88,25 @@ class Session(Generic[PeerT]):
     def _on_event(self, event: Event) -> None:
         if isinstance(event, RequestReceived):
             self._on_request(event)
-        elif isinstance(event, DataReceived):
-            self._on_data(event)
-        elif isinstance(event, StreamEnded):
-            self._on_end(event.stream_id)
-        elif isinstance(event, StreamReset):
-            self._on_reset(event.stream_id)
         elif isinstance(event, WindowUpdated | RemoteSettingsChanged):
             cap_header_table(self._h2)
             self._window_opened.set()
             self._window_opened = anyio.Event()
+        elif isinstance(event, DataReceived | StreamEnded | StreamReset):
+            # None: it was refused, and this is the rest of it.
+            incoming = self._calls.get(event.stream_id)
+            if incoming is not None:
+                self._on_more(event, incoming)
+
+    def _on_more(self, event: DataReceived | StreamEnded | StreamReset, incoming: Incoming) -> None:
+        if isinstance(event, DataReceived):
+            self._on_data(event, incoming)
+        elif isinstance(event, StreamEnded):
+            self._on_end(event.stream_id, incoming)
+        else:
+            incoming.scope.cancel()
+            if not incoming.complete:
+                del self._calls[event.stream_id]
 
     def _on_request(self, event: RequestReceived) -> None:
         if len(self._calls) >= self._server.limits.streams:
@@ -115,18 +124,15 @@ class Session(Generic[PeerT]):
                 event.stream_id, StatusError(Status.UNIMPLEMENTED, f"unknown method {incoming.path}")
             )
 
-    def _on_data(self, event: DataReceived) -> None:
+    def _on_data(self, event: DataReceived, incoming: Incoming) -> None:
         acknowledge(self._h2, event.stream_id, event.flow_controlled_length)
-        if (incoming := self._calls.get(event.stream_id)) is not None:
-            incoming.complete = event.stream_ended is not None
-            try:
-                incoming.feed(event.data)
-            except StatusError as error:
-                self._refuse(event.stream_id, error)
+        incoming.complete = event.stream_ended is not None
+        try:
+            incoming.feed(event.data)
+        except StatusError as error:
+            self._refuse(event.stream_id, error)
 
-    def _on_end(self, stream_id: int) -> None:
-        if (incoming := self._calls.get(stream_id)) is None:
-            return
+    def _on_end(self, stream_id: int, incoming: Incoming) -> None:
         incoming.complete = True
         try:
             call = Call(incoming.path, incoming.metadata, incoming.request(), self._peer)
@@ -134,12 +140,6 @@ class Session(Generic[PeerT]):
             self._refuse(stream_id, error)
         else:
             self._tasks.start_soon(self._answer, stream_id, incoming, call)
-
-    def _on_reset(self, stream_id: int) -> None:
-        if (incoming := self._calls.get(stream_id)) is not None:
-            incoming.scope.cancel()
-            if not incoming.complete:
-                del self._calls[stream_id]
 
     def _refuse(self, stream_id: int, error: StatusError) -> None:
         self._end(stream_id, self._calls[stream_id], error)

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import anyio
 from anyio.abc import ByteStream, SocketAttribute, UNIXSocketStream
-from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 __all__ = ["cancel_safe"]
 
@@ -32,15 +32,21 @@ class _UnixStream(ByteStream):
         self._stream = stream
         self._socket: socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
         self._waits: set[anyio.CancelScope] = set()
+        self._waited = True
         self._closed = False
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
+        # Let others run before reading, never after it: whoever is cancelled must not have read.
+        # Once in a while is enough, and after a wait others have run.
+        await (checkpoint_if_cancelled() if self._waited else checkpoint())
+        self._waited = False
         data = await self._retry(partial(self._socket.recv, max_bytes), anyio.wait_readable)
         if not data:
             raise anyio.EndOfStream
         return data
 
     async def send(self, item: bytes) -> None:
+        await checkpoint_if_cancelled()
         rest = memoryview(item)
         while rest:
             rest = rest[await self._retry(partial(self._socket.send, rest), anyio.wait_writable) :]
@@ -55,20 +61,14 @@ class _UnixStream(ByteStream):
         await self._stream.aclose()
 
     async def _retry(self, attempt: Callable[[], _T], ready: Callable[[socket], Awaitable[None]]) -> _T:
-        await checkpoint_if_cancelled()
-        waited = False
         while True:
             try:
-                result = attempt()
+                return attempt()
             except BlockingIOError:
-                waited = True
+                self._waited = True
                 await self._wait(ready)
             except OSError as error:
                 raise (anyio.ClosedResourceError if self._closed else anyio.BrokenResourceError) from error
-            else:
-                if not waited:
-                    await cancel_shielded_checkpoint()
-                return result
 
     async def _wait(self, ready: Callable[[socket], Awaitable[None]]) -> None:
         with anyio.CancelScope() as scope:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -98,6 +99,22 @@ async def test_cancelled_before(pair: Pair) -> None:
         raise AssertionError
 
     assert b"x" == await stream.receive()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_cancelled_by_asyncio_itself(pair: Pair) -> None:
+    """What was read was given to somebody, or is still there: no byte is lost at any moment."""
+    stream, other = pair
+    for turns in range(6):
+        other.send(b"ab")
+        task = asyncio.create_task(stream.receive(1))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        got = await asyncio.gather(task, return_exceptions=True)
+        rest = b""
+        while len(b"".join(g for g in got if isinstance(g, bytes)) + rest) < 2:
+            rest += await stream.receive()
 
 
 async def test_a_flood_does_not_keep_others_from_running(pair: Pair) -> None:
