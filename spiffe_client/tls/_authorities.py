@@ -10,6 +10,7 @@ handshakes of ours.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -48,6 +49,10 @@ class Selection:
     left_out: tuple[LeftOut, ...]
 
 
+class _UnreadableError(Exception):
+    """It cannot be told what OpenSSL would take a certificate for."""
+
+
 class _Looks:
     """How the authorities chosen so far look to OpenSSL: subject and key identifier."""
 
@@ -55,7 +60,7 @@ class _Looks:
         self._taken: dict[bytes, list[tuple[bytes | None, x509.Certificate, TrustDomain]]] = {}
 
     def add(self, authority: x509.Certificate, owner: TrustDomain) -> None:
-        """Take the looks of an authority; it is one of those that others must not look like."""
+        """Take the looks of an authority: others must not look like it."""
         subject, key_id = _looks(authority)
         self._taken.setdefault(subject, []).append((key_id, authority, owner))
 
@@ -71,12 +76,14 @@ class _Looks:
 
 
 def _looks(authority: x509.Certificate) -> tuple[bytes, bytes | None]:
-    subject = authority.subject.public_bytes()
     try:
-        extension = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    except x509.ExtensionNotFound:
-        return subject, None
-    return subject, extension.value.digest
+        subject = authority.subject.public_bytes()
+        for extension in authority.extensions:
+            if isinstance(extension.value, x509.SubjectKeyIdentifier):
+                return subject, extension.value.digest
+    except Exception as error:  # border: the parser's errors have no common base
+        raise _UnreadableError from error
+    return subject, None
 
 
 def _by_preference(context: X509Context, only: Collection[TrustDomain] | None) -> Iterator[X509Bundle]:
@@ -96,19 +103,19 @@ def select_authorities(context: X509Context, only: Collection[TrustDomain] | Non
     """
     looks, own = _Looks(), context.svid.id.trust_domain
     for intermediate in context.svid.chain[1:]:
-        looks.add(intermediate, own)
+        with suppress(_UnreadableError):
+            looks.add(intermediate, own)
     owners: dict[bytes, TrustDomain] = {}
     left_out: list[LeftOut] = []
     for bundle in _by_preference(context, only):
         for authority in bundle.authorities:
             try:
                 like = looks.imitated(authority, bundle.trust_domain)
-                if like is None:
-                    looks.add(authority, bundle.trust_domain)
-            except ValueError:  # it cannot be told what OpenSSL would take it for
+            except _UnreadableError:
                 left_out.append(LeftOut(bundle.trust_domain, None))
                 continue
             if like is None:
+                looks.add(authority, bundle.trust_domain)
                 owners.setdefault(authority.public_bytes(Encoding.DER), bundle.trust_domain)
             else:
                 left_out.append(LeftOut(bundle.trust_domain, like))

@@ -7,12 +7,14 @@ neither a key nor an authority, so whatever goes around its verifying classes fa
 from __future__ import annotations
 
 import ssl
+import threading
 import weakref
 from collections.abc import Collection, Iterable, Sequence
 
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client.audit import EventSink
 from spiffe_client.authorize import Authorizer
+from spiffe_client.errors import TlsConfigurationError
 from spiffe_client.ids import TrustDomain
 from spiffe_client.tls._check import PeerCheck
 from spiffe_client.tls._generation import Key, Recipe
@@ -48,7 +50,8 @@ class SpiffeTls:
     Raises:
         TypeError: `authorize` is no rule.
         InvalidIdError: One of `trust_domains` is not a trust domain.
-        TlsConfigurationError: `minimum_version` is older than TLS 1.2.
+        TlsConfigurationError: `minimum_version` is older than TLS 1.2, `trust_domains` is empty, or
+            `alpn` holds what is no protocol name.
     """
 
     def __init__(
@@ -64,20 +67,17 @@ class SpiffeTls:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         authorize = Authorizer.parse(authorize)
-        only = (
-            authorize.trust_domains
-            if trust_domains is None
-            else frozenset(map(TrustDomain.parse, trust_domains))
-        )
+        only = authorize.trust_domains if trust_domains is None else _domains(trust_domains)
         self._source = source
         self._trust_domains = only
-        self._alpn = tuple(alpn)
+        self._alpn = _protocols(alpn)
         self._settings = Settings(minimum_version, configure)
         self._outcomes = Outcomes(on_event)
-        tls12 = minimum_version is ssl.TLSVersion.TLSv1_2
+        tls12 = minimum_version == ssl.TLSVersion.TLSv1_2
         self._check = PeerCheck(source, authorize, clock, tls12=tls12)
         self._generations = Generations(source, Recipe(self._settings, only, self._outcomes), clock)
         self._sides: weakref.WeakSet[Side] = weakref.WeakSet()
+        self._lock = threading.Lock()
 
     @property
     def source(self) -> X509ContextSource:
@@ -113,7 +113,9 @@ class SpiffeTls:
         Raises:
             IdentityUnavailableError: OpenSSL refuses the SVID: the snapshot must not be published.
         """
-        self._generations.prepare(context, {side.key for side in list(self._sides)})
+        with self._lock:
+            keys = {side.key for side in self._sides}
+        self._generations.prepare(context, keys)
 
     def release(self) -> None:
         """Let go of the keys of former snapshots now, not at the next handshake.
@@ -137,8 +139,26 @@ class SpiffeTls:
         if server:
             _follow_alpn(facade, side)
         arm(facade, side)
-        self._sides.add(side)
+        with self._lock:  # an update may be looking at them in its thread
+            self._sides.add(side)
         return facade
+
+
+def _domains(trust_domains: Collection[TrustDomain | str]) -> frozenset[TrustDomain]:
+    if isinstance(trust_domains, str) or not trust_domains:
+        raise TlsConfigurationError(
+            f"trust_domains= must be a collection of at least one trust domain, got {trust_domains!r}"
+        )
+    return frozenset(map(TrustDomain.parse, trust_domains))
+
+
+def _protocols(alpn: Sequence[str]) -> tuple[str, ...]:
+    protocols = () if isinstance(alpn, str) else tuple(alpn)
+    if not all(p.isascii() and 1 <= len(p) <= 255 for p in protocols) or isinstance(alpn, str):
+        raise TlsConfigurationError(
+            f"alpn= must be a sequence of ASCII names of 1 to 255 characters, got {alpn!r}"
+        )
+    return protocols
 
 
 def _follow_alpn(facade: ssl.SSLContext, side: Side) -> None:

@@ -18,6 +18,7 @@ from spiffe_client.errors import (
     IdentityUnavailableError,
     PeerError,
     PeerUnverifiedError,
+    SourceClosedError,
     StaleError,
 )
 from spiffe_client.tls._check import Connection, PeerCheck
@@ -170,7 +171,8 @@ class Guard:
         try:
             verify_still_trusted(self.peer, live.bundles)
         except PeerUnverifiedError as error:
-            self._ended(error)
+            self._end(error)
+            self._side.outcomes.peer_withdrawn(error, server=self._side.key.server)
             raise
         self._checked = live
 
@@ -180,9 +182,7 @@ class Guard:
             connection.do_handshake()
         elif not (isinstance(error, StaleError) and error.reason == "expired"):
             # An identity that merely expired stays true for whom it was shown to.
-            raise self._ended(
-                IdentityUnavailableError(f"this end must not use its identity any more: {error}")
-            ) from error
+            raise self._withdrawn(error) from error
 
     # These return what is to be raised: an error that is a local variable of the frame it is raised
     # in keeps that frame, and so the connection, alive until the garbage collector comes. For the
@@ -196,11 +196,17 @@ class Guard:
         self._side.outcomes.refused(error, server=self._side.key.server)
         return error
 
-    def _ended(self, error: _Refusal) -> _Refusal:
+    def _withdrawn(self, cause: Exception) -> IdentityUnavailableError:
+        error = IdentityUnavailableError(f"this end must not use its identity any more: {cause}")
+        self._end(error)
+        self._side.outcomes.identity_withdrawn(
+            error, server=self._side.key.server, closed=isinstance(cause, SourceClosedError)
+        )
+        return error
+
+    def _end(self, error: _Refusal) -> None:
         self._refusal = copy.copy(error)
         self.peer = self._checked = None
-        self._side.outcomes.ended(error, server=self._side.key.server)
-        return error
 
     def _unavailable(self, error: Exception) -> IdentityUnavailableError:
         self._side.outcomes.count("unavailable")

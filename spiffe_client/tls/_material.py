@@ -21,6 +21,9 @@ from spiffe_client.svid import X509Svid
 
 __all__ = ["load_svid"]
 
+#: Where macOS, BSD and Linux give open descriptors a path.
+_DESCRIPTORS = Path("/dev/fd")
+
 
 def _through_memory(context: ssl.SSLContext, svid: X509Svid) -> None:
     if not hasattr(os, "memfd_create"):
@@ -51,11 +54,13 @@ def _filled_pipe(content: bytes) -> int:
 
 
 def _through_pipes(context: ssl.SSLContext, svid: X509Svid) -> None:
+    if not _DESCRIPTORS.is_dir():
+        raise OSError("descriptors have no path on this platform")
     chain = _filled_pipe(svid.chain_pem())
     try:
         key = _filled_pipe(svid.key_pem().reveal())
         try:
-            context.load_cert_chain(f"/dev/fd/{chain}", f"/dev/fd/{key}")
+            context.load_cert_chain(f"{_DESCRIPTORS}/{chain}", f"{_DESCRIPTORS}/{key}")
         finally:
             os.close(key)
     finally:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spiffe_client.audit import Event, EventSink, safe_sink
-from spiffe_client.errors import PeerError, PeerNotAllowedError
+from spiffe_client.errors import IdentityUnavailableError, PeerError, PeerNotAllowedError
 from spiffe_client.tls._authorities import LeftOut
 
 __all__ = ["Outcomes", "TlsStats"]
@@ -72,14 +72,26 @@ class Outcomes:
         self.count("refused")
         self._tell_refusal(error, server=server)
 
-    def ended(self, error: Exception, *, server: bool) -> None:
-        """Count and tell that a connection may not go on."""
+    def peer_withdrawn(self, error: PeerError, *, server: bool) -> None:
+        """Count and tell that a connection was ended because nobody vouches for the peer any more."""
         self.count("ended")
-        if isinstance(error, PeerError):
-            self._tell_refusal(error, server=server)
-        else:
-            attributes = {"reason": "identity_withdrawn", "role": _role(server=server)}
-            self._tell(Event("connection.retired", str(error), attributes, logging.WARNING))
+        self._tell_refusal(error, server=server)
+
+    def identity_withdrawn(self, error: IdentityUnavailableError, *, server: bool, closed: bool) -> None:
+        """Count and tell that a connection was ended because we must not use our identity any more.
+
+        Args:
+            error: What the connection raises.
+            server: Our role.
+            closed: Whether we ourselves closed the source, which is nothing to worry about.
+        """
+        self.count("ended")
+        attributes = {
+            "reason": "source_closed" if closed else "identity_withdrawn",
+            "role": _role(server=server),
+        }
+        level = logging.DEBUG if closed else logging.WARNING
+        self._tell(Event("connection.retired", str(error), attributes, level))
 
     def left_out(self, authority: LeftOut) -> None:
         """Tell, once, that an authority was not loaded."""

@@ -126,11 +126,19 @@ class _VerifyingSocket(_Verifying, ssl.SSLSocket):  # type: ignore[override]  # 
 
     def send(self, data: Buffer, flags: int = 0) -> int:
         """As in the `ssl` module, to a verified peer only."""
+        self._gate()
+        return super().send(data, flags)
+
+    def sendfile(self, *args: Any, **kwargs: Any) -> int:
+        """As in the `ssl` module, to a verified peer only."""
+        self._gate()  # some Python will leave this to OpenSSL and the kernel
+        return super().sendfile(*args, **kwargs)
+
+    def _gate(self) -> None:
         if _has_tls(self):
             self._guard.before_io(self)
         else:
             self._gate_plain()
-        return super().send(data, flags)
 
     # Where there is a TLS layer, these come down to read() and send(). Where it was taken off by
     # shutdown() or unwrap(), they would go on in the clear.
@@ -153,11 +161,6 @@ class _VerifyingSocket(_Verifying, ssl.SSLSocket):  # type: ignore[override]  # 
         """As in the `ssl` module, to a verified peer only."""
         self._gate_plain()
         return super().sendto(data, flags_or_addr, addr)
-
-    def sendfile(self, *args: Any, **kwargs: Any) -> int:
-        """As in the `ssl` module, to a verified peer only."""
-        self._gate_plain()
-        return super().sendfile(*args, **kwargs)
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """As in the `ssl` module, from a verified peer only."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ssl
+from typing import Any
 
 import pytest
 
+from spiffe_client.errors import TlsConfigurationError
 from tests.support.pki import new_authority
 from tests.support.tls_wire import Source, Wire, context_of, plain_client, plain_server, tls_of
 
@@ -81,6 +83,13 @@ class TestServer:
         with pytest.raises(ssl.SSLError, match="1 to 255"):
             server.set_alpn_protocols(["x" * 256])
         assert "h2" == negotiated(offering("h2"), server)
+
+
+    @pytest.mark.parametrize("mistake", ["h2", ["x" * 256], [""], ["ℏ2"]], ids=["a string", "long", "empty", "odd"])
+    def test_malformed_arguments(self, mistake: Any) -> None:
+        """Said at once, with a typed error."""
+        with pytest.raises(TlsConfigurationError, match="^alpn="):
+            tls_of(ME, alpn=mistake)
 
 
 class TestClient:

@@ -80,25 +80,43 @@ class TestSelection:
         assert ([der(root)], [LeftOut(B_TD, A_TD)]) == select(inter.leaf("spiffe://a.test/me"), root, clone)
         assert ([der(root), der(b)], []) == select(inter.leaf("spiffe://a.test/me"), root, b)
 
-    def test_an_unreadable_authority_is_left_out(self) -> None:
+    @pytest.mark.parametrize(
+        ("oid", "value"),
+        [
+            (x509.ExtensionOID.SUBJECT_KEY_IDENTIFIER, b"\xff\xff"),  # ValueError
+            (x509.ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x04\xa3\x02\x05\x00"),  # an error of its own
+        ],
+        ids=["key identifier", "x400Address"],
+    )
+    def test_an_unreadable_authority_is_left_out(self, oid: x509.ObjectIdentifier, value: bytes) -> None:
         """What OpenSSL would take it for cannot be told; it costs only itself."""
         a = new_authority("a.test")
-        broken = new_authority("b.test", ski=None)
-        odd = x509.UnrecognizedExtension(x509.ExtensionOID.SUBJECT_KEY_IDENTIFIER, b"\xff\xff")
-        builder = (
-            x509.CertificateBuilder(
-                issuer_name=broken.certificate.subject,
-                subject_name=broken.certificate.subject,
-                public_key=broken.key.public_key(),
-                serial_number=1,
-                not_valid_before=broken.certificate.not_valid_before_utc,
-                not_valid_after=broken.certificate.not_valid_after_utc,
-            )
-            .add_extension(odd, critical=False)
-            .sign(broken.key, broken.certificate.signature_hash_algorithm)
-        )
-        unreadable = Authority("b.test", broken.key, builder)
+        unreadable = odd_root("b.test", oid, value)
         assert ([der(a)], [LeftOut(B_TD, None)]) == select(a.leaf("spiffe://a.test/me"), a, unreadable)
+
+    def test_an_unreadable_intermediate_of_ours(self) -> None:
+        """Nothing can be said about who looks like it; everything else goes on."""
+        a = new_authority("a.test")
+        odd = odd_root("a.test", x509.ExtensionOID.SUBJECT_KEY_IDENTIFIER, b"\xff\xff")
+        assert ([der(a)], []) == select(a.leaf("spiffe://a.test/me").sending(odd.certificate), a)
+
+
+def odd_root(trust_domain: str, oid: x509.ObjectIdentifier, value: bytes) -> Authority:
+    """A root with an extension that `cryptography` cannot read."""
+    usual = new_authority(trust_domain, uri=None, ski=None)
+    certificate = (
+        x509.CertificateBuilder(
+            issuer_name=usual.certificate.subject,
+            subject_name=usual.certificate.subject,
+            public_key=usual.key.public_key(),
+            serial_number=1,
+            not_valid_before=usual.certificate.not_valid_before_utc,
+            not_valid_after=usual.certificate.not_valid_after_utc,
+        )
+        .add_extension(x509.UnrecognizedExtension(oid, value), critical=False)
+        .sign(usual.key, usual.certificate.signature_hash_algorithm)
+    )
+    return Authority(trust_domain, usual.key, certificate)
 
 
 class TestDenialOfService:

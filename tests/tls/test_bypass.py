@@ -256,22 +256,63 @@ IN_THE_CLEAR: dict[str, Callable[[ssl.SSLSocket], Any]] = {
 }
 
 
+def sent_file(connection: ssl.SSLSocket) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b"ping")
+        file.seek(0)
+        connection.sendfile(file)
+
+
+#: What a program may begin with where nobody called do_handshake().
+FIRST_USE: dict[str, Callable[[ssl.SSLSocket], Any]] = {
+    "send": lambda s: s.send(b"ping"),
+    "sendall": lambda s: s.sendall(b"ping"),
+    "sendfile": sent_file,
+    "write": lambda s: s.write(b"ping"),
+    "recv": lambda s: s.recv(1),
+    "recv_into": lambda s: s.recv_into(bytearray(1)),
+    "read": lambda s: s.read(1),
+    "makefile.read": lambda s: s.makefile("rb").read(1),
+    "makefile.write": lambda s: s.makefile("wb", buffering=0).write(b"ping"),
+}
+
+
 class TestSockets:
     def test_without_a_handshake_on_connect(self) -> None:
         """The first read or write handshakes and verifies."""
         for peer, good in ((GOOD, True), (FORGED, False)):
-            for use in ("sendall", "send", "write", "read", "recv"):
+            for name, use in FIRST_USE.items():
                 with connected(plain_server(peer)) as raw:
                     facade = tls_of(ME).client_context()
                     with facade.wrap_socket(raw, do_handshake_on_connect=False) as connection:
                         assert connection.spiffe_peer is None
                         if not good:
                             with pytest.raises(PeerUnverifiedError):
-                                getattr(connection, use)(1 if use in {"read", "recv"} else b"secret")
-                        elif use not in {"read", "recv"}:
-                            getattr(connection, use)(b"ping")
+                                use(connection)
+                        elif "recv" not in name and "read" not in name:
+                            use(connection)
                             assert b"ping" == connection.recv(4)
                             assert "spiffe://a.test/peer" == str(peer_of(connection).id)
+
+    def test_each_method_was_thought_about(self) -> None:
+        """A new Python with a new way to send or read fails this test, and is looked at."""
+        gated = set(FIRST_USE) | set(IN_THE_CLEAR) | {"unwrap", "write", "read", "do_handshake"}
+        refused = {"verify_client_post_handshake"}
+        through_gated = {"makefile", "accept", "connect", "connect_ex"}
+        never_over_tls = {"sendmsg", "recvmsg", "recvmsg_into", "sendmsg_afalg", "dup", "share"}
+        harmless = {
+            "bind", "cipher", "close", "compression", "context", "detach", "do_handshake_on_connect", "family",
+            "fileno", "get_channel_binding", "get_inheritable", "get_unverified_chain", "get_verified_chain",
+            "getblocking", "getpeercert", "getpeername", "getsockname", "getsockopt", "gettimeout", "ioctl",
+            "listen", "pending", "proto", "selected_alpn_protocol", "selected_npn_protocol", "server_hostname",
+            "server_side", "session", "session_reused", "set_inheritable", "setblocking", "setsockopt",
+            "settimeout", "shared_ciphers", "shutdown", "spiffe_peer", "suppress_ragged_eofs", "timeout", "type",
+            "version",
+        }  # fmt: skip
+        facade = tls_of(ME).client_context()
+        for kind in (facade.sslobject_class, facade.sslsocket_class):
+            public = {name for name in dir(kind) if not name.startswith("_")}
+            assert set() == public - gated - refused - through_gated - never_over_tls - harmless
 
     @pytest.mark.parametrize("use", sorted(IN_THE_CLEAR))
     def test_no_falling_back_to_the_bare_socket(self, use: str) -> None:

@@ -6,6 +6,8 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spiffe_client.errors import PeerUnverifiedError
 from spiffe_client.tls import _check
@@ -75,6 +77,19 @@ class TestLeaves:
         with pytest.raises(PeerUnverifiedError, match="no X509-SVID") as e:
             PeerCheck(ME, ANYBODY, None, tls12=True).check(Object(), server=False, resumed=False)
         assert "not_an_svid" == e.value.why
+
+    @given(st.binary(max_size=200), st.integers(0, 2000), st.integers(0, 255))
+    def test_any_bytes(self, junk: bytes, position: int, byte: int) -> None:
+        """Junk, or a real leaf with one byte changed: judged or refused, never another error."""
+        changed = bytearray(PEER.ders[0])
+        changed[position % len(changed)] = byte
+        for leaf in (junk, bytes(changed)):
+            try:
+                peer = _check._read_peer((leaf, b"root"), "client")
+            except PeerUnverifiedError as error:
+                assert "not_an_svid" == error.why
+            else:
+                assert leaf == peer.chain[0]
 
     def test_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The rules are the same for the same bytes: the next handshake does not parse them again."""

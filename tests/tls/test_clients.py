@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
-import threading
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -21,48 +20,12 @@ from spiffe_client.authorize import allow
 from spiffe_client.errors import PeerError, PeerNotAllowedError, PeerUnverifiedError, find
 from spiffe_client.tls import peer_of
 from tests.support.pki import Identity, new_authority
-from tests.support.tls_wire import TLS12, TLS13, context_of, plain_server, tls_of
+from tests.support.tls_server import REPLY, REQUEST, server
+from tests.support.tls_wire import TLS12, TLS13, context_of, tls_of
 
 A, B = new_authority("a.test"), new_authority("b.test")
 ME = context_of(A.leaf("spiffe://a.test/me"), A, B)
 RULE = allow("spiffe://a.test/peer")
-REQUEST = b"GET / HTTP/1.1\r\nHost: peer.test\r\n\r\n"
-REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
-
-
-class Server:
-    """HTTP by the standard library, one connection after the other; keeps what it was sent."""
-
-    def __init__(self, identity: Identity, version: ssl.TLSVersion) -> None:
-        self.heard: list[bytes] = []
-        self._context = plain_server(identity, trusts=A, version=version)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                raw, _ = self._listener.accept()
-                with contextlib.suppress(OSError), raw:
-                    raw.settimeout(10)
-                    with self._context.wrap_socket(raw, server_side=True) as connection:
-                        while request := connection.recv(1000):
-                            self.heard.append(request)
-                            connection.sendall(REPLY)
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
-
-
-@contextlib.contextmanager
-def server(identity: Identity, version: ssl.TLSVersion = TLS13) -> Iterator[Server]:
-    with contextlib.closing(Server(identity, version)) as running:
-        yield running
 
 
 async def asyncio_streams(context: ssl.SSLContext, port: int) -> tuple[bytes, Any]:
@@ -177,7 +140,7 @@ CLIENTS: dict[str, Client] = {
 class TestClients:
     def test_good_server(self, client: Client, version: ssl.TLSVersion) -> None:
         """It works, and the peer is known by name where the library lets one look."""
-        with server(A.leaf("spiffe://a.test/peer"), version) as running:
+        with server(A.leaf("spiffe://a.test/peer"), A, version) as running:
             reply, peer = client(tls_of(ME, RULE, minimum_version=version).client_context(), running.port)
             assert REPLY == reply
             assert peer is None or "spiffe://a.test/peer" == str(peer.id)
@@ -195,7 +158,7 @@ class TestClients:
     ) -> None:
         """It gets no byte of the request, and the reason is in the error that the library raises."""
         tls = tls_of(ME, RULE, minimum_version=version, trust_domains={"a.test", "b.test"})
-        with server(identity, version) as running:
+        with server(identity, A, version) as running:
             with pytest.raises(Exception) as e:
                 client(tls.client_context(), running.port)
             assert type(find(e.value, PeerError)) is error

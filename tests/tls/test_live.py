@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import ssl
 import threading
@@ -133,11 +134,15 @@ class TestOwnIdentity:
             wire.client.write(b"x")
 
     @pytest.mark.parametrize(
-        "end",
-        [StaleError("taken back", reason="withdrawn"), SourceClosedError("closed"), ZeroDivisionError("a bug")],
-        ids=["withdrawn", "closed", "broken source"],
+        ("end", "reason", "level"),
+        [
+            (StaleError("taken back", reason="withdrawn"), "identity_withdrawn", logging.WARNING),
+            (ZeroDivisionError("a bug"), "identity_withdrawn", logging.WARNING),
+            (SourceClosedError("closed"), "source_closed", logging.DEBUG),  # by its own user
+        ],
+        ids=["withdrawn", "broken source", "closed"],
     )
-    def test_a_withdrawn_one_ends_everything(self, end: Exception) -> None:
+    def test_a_withdrawn_one_ends_everything(self, end: Exception, reason: str, level: int) -> None:
         """Who was told to stop using an identity does, at once and for good."""
         events = Events()
         source = Source(BOTH)
@@ -149,7 +154,8 @@ class TestOwnIdentity:
         source.value = BOTH
         with pytest.raises(IdentityUnavailableError):
             wire.client.read()
-        assert [{"reason": "identity_withdrawn", "role": "client"}] == events.named("connection.retired")
+        assert [{"reason": reason, "role": "client"}] == events.named("connection.retired")
+        assert [level] == [event.level for event in events]
 
 
 class TestSockets:

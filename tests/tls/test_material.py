@@ -123,8 +123,17 @@ class TestFallingBack:
         monkeypatch.setattr(tempfile, "mkstemp", None)
         _material.load_svid(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), EC.svid)
 
-    def test_ciphertext_where_descriptors_have_no_path(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Windows, or a container without /proc."""
+    def test_ciphertext_where_there_is_neither(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Windows."""
+        monkeypatch.delattr(os, "memfd_create")
+        monkeypatch.setattr(_material, "_DESCRIPTORS", Path("/nowhere"))
+        monkeypatch.setattr(_material, "_filled_pipe", None)
+        loaded: list[str] = []
+        _material.load_svid(Spy(lambda path, **_: loaded.append(path)), EC.svid)
+        assert [True] == [Path(p).name.startswith("svid-") for p in loaded]
+
+    def test_ciphertext_where_descriptors_have_no_path(self) -> None:
+        """A container without /proc."""
         loaded: list[str] = []
 
         def load(path: str, key: str | None = None, password: bytes | None = None) -> None:

@@ -6,12 +6,13 @@ import socket
 import ssl
 import threading
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from spiffe_client.authorize import member_of
 from spiffe_client.bundle import BundleSet, X509Bundle
-from spiffe_client.errors import PeerError, PeerUnverifiedError
+from spiffe_client.errors import PeerError, PeerUnverifiedError, TlsConfigurationError
 from spiffe_client.ids import TrustDomain
 from spiffe_client.tls import peer_of
 from tests.support.pki import new_authority
@@ -152,6 +153,13 @@ class TestAuthorizerDefaults:
         assert "no_bundle" == e.value.why
         assert 0 == wire.to_server.pending
         assert 1 == tls.stats.refused
+
+    @pytest.mark.parametrize("mistake", [set(), "a.test"], ids=["empty", "a string"])
+    def test_trust_domains_by_mistake(self, mistake: Any) -> None:
+        """Nobody means to allow nobody, or trust domains of one letter each."""
+        a = new_authority("a.test")
+        with pytest.raises(TlsConfigurationError, match="^trust_domains="):
+            tls_of(context_of(a.leaf("spiffe://a.test/me"), a), trust_domains=mistake)
 
     @pytest.mark.parametrize("nobody", [None, lambda _: True, ["spiffe://a.test/x"]])
     def test_an_authorizer_is_required(self, nobody: object) -> None:
