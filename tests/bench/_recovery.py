@@ -41,6 +41,7 @@ async def _own(domain: DomainProcess, away: float, sources: int) -> list[float]:
             await source.open()
         await anyio.to_thread.run_sync(domain.tell, "stop")
         await anyio.sleep(away)
+        await anyio.to_thread.run_sync(domain.tell, "rotate")  # so that there is something fresh
         start = time.monotonic()
 
         async def watch(source: X509Source) -> None:
@@ -64,6 +65,7 @@ def _peer(domain: DomainProcess, away: float) -> float:
         process.stdout.readline()
         domain.tell("stop")
         time.sleep(away)
+        domain.tell("rotate")
         start = time.monotonic()
         domain.tell("resume")
         return float(process.stdout.readline()) - start
