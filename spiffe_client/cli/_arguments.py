@@ -48,7 +48,7 @@ def _json(*, default: object) -> _Parser:
         "--json",
         action="store_true",
         default=default,
-        help="one JSON object a line, with the keys of docs/cli.md",
+        help="one JSON object a line, with stable keys",
     )
     return shared
 
@@ -85,6 +85,9 @@ def _add_jwt(command: argparse.ArgumentParser) -> None:
     command.add_argument("--watch", action="store_true", help="go on, and fetch the next one ahead of expiry")
     command.add_argument(
         "--show-token", action="store_true", help="print the tokens too: mind who reads along"
+    )
+    command.add_argument(
+        "--raw", action="store_true", help="with --show-token: print the first token and nothing else"
     )
 
 
@@ -150,6 +153,23 @@ def _add_nothing(command: argparse.ArgumentParser) -> None:
     """The demo brings all it needs."""
 
 
+_EXAMPLES = {
+    "dev": """registrations, for example:
+
+  [[entry]]
+  id = "spiffe://dev.example/orders"
+  selectors = { uid = 1000, path = "/usr/bin/python3" }  # all must match; also gid, pid
+
+  [[entry]]
+  id = "spiffe://dev.example/tester"
+  any = true                                # whoever opens the socket, without selectors
+  ttl = 60                                  # seconds; this and the rest may be left out
+  hint = "internal"
+  dns_names = ["tester.internal"]
+  federates_with = ["partner.example"]
+""",
+}
+
 _COMMANDS = (
     ("x509", "show this process's X509-SVIDs and what it trusts", _add_x509),
     ("jwt", "fetch a JWT-SVID", _add_jwt),
@@ -178,6 +198,8 @@ def _parser() -> _Parser:
             name,
             help=summary,
             description=summary,
+            epilog=_EXAMPLES.get(name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
             parents=[_json(default=argparse.SUPPRESS)],
             allow_abbrev=False,
         )

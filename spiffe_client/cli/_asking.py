@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spiffe_client._clock import SYSTEM_CLOCK
 from spiffe_client.audit import Event
 from spiffe_client.cli._exit import UsageError
+from spiffe_client.cli._failure import Failed, failure_of
 from spiffe_client.cli._lines import Line, line, without_tokens
 from spiffe_client.cli._report import Report, timestamp
-from spiffe_client.errors import SpiffeError
-from spiffe_client.workload_api import WorkloadApiClient
+from spiffe_client.errors import EndpointError, SpiffeError
+from spiffe_client.workload_api import ENDPOINT_VARIABLE, WorkloadApiClient
 
-__all__ = ["LeftOut", "client_for", "events_to", "refuse_together"]
+__all__ = ["LeftOut", "client_for", "events_to", "refuse_together", "where_to_look"]
 
 
 def client_for(arguments: argparse.Namespace) -> WorkloadApiClient:
     """Return a client for `--socket` and `--timeout`.
 
     Raises:
-        EndpointError: There is no address, or it is malformed.
+        UsageError: `--socket` is malformed.
+        Failed: Nothing says where the Workload API is, or the environment says nonsense.
     """
-    return WorkloadApiClient(arguments.socket, timeout=arguments.timeout)
+    try:
+        return WorkloadApiClient(arguments.socket, timeout=arguments.timeout)
+    except EndpointError as error:
+        if arguments.socket is not None:
+            raise UsageError(f"--socket: {error}", command=f"spiffe-client {arguments.command}") from error
+        raise Failed(replace(failure_of(error), advice=where_to_look())) from error
+
+
+def where_to_look() -> str:
+    """Say what to do where the environment does not lead to a Workload API."""
+    if os.environ.get(ENDPOINT_VARIABLE):
+        return f"correct {ENDPOINT_VARIABLE}, or say another address with --socket"
+    return "set it; to try without an agent run `spiffe-client dev`"
 
 
 def refuse_together(arguments: argparse.Namespace, *options: str) -> None:
@@ -56,7 +71,7 @@ class LeftOut:
 
     def lines(self) -> list[Line]:
         """Return them for people."""
-        return [line(("left out: ", "bad"), without_tokens(str(error))) for error in self.errors]
+        return [line(("left out: ", "bad"), without_tokens(str(error)), hang=10) for error in self.errors]
 
 
 def events_to(report: Report) -> Callable[[Event], None]:
@@ -74,6 +89,7 @@ def events_to(report: Report) -> Callable[[Event], None]:
         record = {"time": now, "event": event.name, "message": message, "attributes": dict(event.attributes)}
         # Where nobody reads any more, the next result ends the command; a sink must not raise.
         with suppress(BrokenPipeError):
-            report.give(record, [line((f"{now}  ", "faint"), (event.name, "strong"), f"  {message}")])
+            said = line((f"{now}  ", "faint"), (event.name, "strong"), f"  {message}", hang=len(now) + 2)
+            report.give(record, [said])
 
     return show

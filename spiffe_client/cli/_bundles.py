@@ -13,7 +13,7 @@ from spiffe_client.bundle import BundleSet, JwtBundle, SpiffeBundle, X509Bundle
 from spiffe_client.cli._asking import LeftOut, client_for, events_to, refuse_together
 from spiffe_client.cli._exit import Exit, UsageError
 from spiffe_client.cli._facts import certificate_facts, key_kind, sha256, until
-from spiffe_client.cli._lines import Line, line, pair
+from spiffe_client.cli._lines import Line, line, pair, verbatim
 from spiffe_client.cli._report import Report, timestamp
 from spiffe_client.errors import BundleError, BundleNotFoundError, StaleError
 from spiffe_client.ids import TrustDomain
@@ -63,7 +63,7 @@ async def run(arguments: argparse.Namespace, report: Report) -> int:
     with report.working("asking the Workload API"):
         bundles = await _fetch(client, arguments.type, left_out)
     if arguments.document and only is not None:
-        report.give({}, [line(bundles.of(only).to_json().decode())])
+        report.give({}, [verbatim(bundles.of(only).to_json().decode())])
     else:
         _give(bundles, only, left_out, arguments, report)
     return Exit.FINE

@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 
 from spiffe_client._clock import SYSTEM_CLOCK
-from spiffe_client.cli._lines import Line, line
+from spiffe_client.cli._exit import UsageError
+from spiffe_client.cli._failure import Failed, failure_of
+from spiffe_client.cli._lines import Line, line, verbatim
 from spiffe_client.cli._report import Report, timestamp
 from spiffe_client.dev import DevTrustDomain, Registration, Registrations, Selectors
+from spiffe_client.errors import EndpointError
 from spiffe_client.ids import SpiffeId, TrustDomain
 from spiffe_client.workload_api import Endpoint
 
@@ -24,23 +29,30 @@ _DEFAULT_DOMAIN = TrustDomain("dev.example")
 async def run(arguments: argparse.Namespace, report: Report) -> int:
     """Serve until cancelled."""
     registrations = _registrations(arguments)
-    address = _address(arguments.socket)
+    _check_path(arguments.socket)
     domain = DevTrustDomain(
         _trust_domain(arguments, registrations),
         socket=arguments.socket,
         registrations=registrations,
         svid_ttl=arguments.ttl,
     )
-    async with domain:
-        endpoint = address or domain.endpoint
-        report.give(_record(domain, endpoint), _lines(domain, endpoint))
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(domain)
+        except EndpointError as error:
+            raise Failed(replace(failure_of(error), advice="say another PATH with --socket")) from error
+        report.give(_record(domain), _lines(domain))
         with report.working("serving, until Ctrl-C"):
             return await _serve(domain, arguments.rotate_every, report)
 
 
-def _address(path: str | None) -> str | None:
-    """Return the address of a socket at a path: one that nobody could ask is refused beforehand."""
-    return None if path is None else str(Endpoint("unix", path=str(Path(path).absolute())))
+def _check_path(path: str | None) -> None:
+    """Refuse beforehand a path that no socket can have."""
+    try:
+        if path is not None:
+            Endpoint("unix", path=str(Path(path).absolute()))
+    except EndpointError as error:
+        raise UsageError(f"--socket: {error}", command="spiffe-client dev") from error
 
 
 def _registrations(arguments: argparse.Namespace) -> Registrations:
@@ -72,17 +84,17 @@ async def _serve(domain: DevTrustDomain, rotate_every: float | None, report: Rep
         )
 
 
-def _record(domain: DevTrustDomain, endpoint: str) -> dict[str, object]:
+def _record(domain: DevTrustDomain) -> dict[str, object]:
     return {
         "trust_domain": str(domain.trust_domain),
-        "endpoint": endpoint,
+        "endpoint": domain.endpoint,
         "registrations": [{"id": str(e.id), "who": _who(e.selectors)} for e in domain.registrations],
     }
 
 
-def _lines(domain: DevTrustDomain, endpoint: str) -> Iterator[Line]:
+def _lines(domain: DevTrustDomain) -> Iterator[Line]:
     # Plain and first, so that it can be copied, or taken by a script.
-    yield line(f"export SPIFFE_ENDPOINT_SOCKET={shlex.quote(endpoint)}")
+    yield verbatim(f"export SPIFFE_ENDPOINT_SOCKET={shlex.quote(domain.endpoint)}")
     for entry in domain.registrations:
         yield line(("# ", "faint"), (str(entry.id), "name"), (f" for {_who(entry.selectors)}", "faint"))
     yield line((f"# trust domain {domain.trust_domain}, for development only, until Ctrl-C", "faint"))

@@ -10,23 +10,31 @@ from spiffe_client._clock import SYSTEM_CLOCK
 from spiffe_client._redact import fingerprint
 from spiffe_client._retry import Backoff
 from spiffe_client.audit import Event
-from spiffe_client.cli._asking import client_for, events_to
-from spiffe_client.cli._exit import Exit
+from spiffe_client.cli._asking import client_for, events_to, refuse_together
+from spiffe_client.cli._exit import Exit, UsageError
 from spiffe_client.cli._facts import until
-from spiffe_client.cli._lines import Line, line, pair
+from spiffe_client.cli._lines import Line, line, pair, verbatim
 from spiffe_client.cli._report import Report, timestamp
-from spiffe_client.errors import WorkloadApiError
+from spiffe_client.errors import InvalidIdError, WorkloadApiError
+from spiffe_client.ids import SpiffeId
 from spiffe_client.svid import JwtSvid
 from spiffe_client.workload_api import WorkloadApiClient
 
 __all__ = ["run"]
 
+_COMMAND = "spiffe-client jwt"
 #: Never asked for more often than this, in seconds, however short a token lives.
 _SHORTEST_WAIT = 1.0
 
 
 async def run(arguments: argparse.Namespace, report: Report) -> int:
     """Fetch once, or again and again ahead of expiry."""
+    if arguments.raw and not arguments.show_token:
+        raise UsageError("--raw prints a token: say --show-token too", command=_COMMAND)
+    if not all(arguments.audience):
+        raise UsageError("an audience is empty: name whom the token is for", command=_COMMAND)
+    refuse_together(arguments, "raw", "json")
+    refuse_together(arguments, "raw", "watch")
     client = client_for(arguments)
     with report.working("asking the Workload API"):
         svids = await _fetch(client, arguments)
@@ -41,7 +49,14 @@ async def run(arguments: argparse.Namespace, report: Report) -> int:
 
 
 async def _fetch(client: WorkloadApiClient, arguments: argparse.Namespace) -> tuple[JwtSvid, ...]:
-    return await client.fetch_jwt_svids(arguments.audience, subject=arguments.subject)
+    return await client.fetch_jwt_svids(arguments.audience, subject=_subject(arguments.subject))
+
+
+def _subject(text: str | None) -> SpiffeId | None:
+    try:
+        return None if text is None else SpiffeId.parse(text)
+    except InvalidIdError as error:
+        raise UsageError(f"--subject: {error}", command=_COMMAND) from error
 
 
 async def _fetch_at_last(
@@ -83,6 +98,9 @@ def _record(svid: JwtSvid, *, show_token: bool) -> dict[str, object]:
 
 
 def _lines(svids: tuple[JwtSvid, ...], now: datetime, arguments: argparse.Namespace) -> Iterator[Line]:
+    if arguments.raw:
+        yield verbatim(svids[0].token.reveal())
+        return
     if arguments.watch:
         yield line((timestamp(now), "faint"))
     for svid in svids:
@@ -95,6 +113,6 @@ def _lines(svids: tuple[JwtSvid, ...], now: datetime, arguments: argparse.Namesp
             yield pair("issued", timestamp(svid.issued_at))
         yield pair("key id", svid.key_id or "none")
         if arguments.show_token:
-            yield line(svid.token.reveal())
+            yield verbatim(svid.token.reveal())
         else:
             yield pair("token", f"{fingerprint(svid.token.reveal())}… (--show-token prints it)")

@@ -58,9 +58,8 @@ class TextReport:
 
     def fail(self, failure: Failure) -> None:
         """See `Report.fail`."""
-        self._err.write(line(("spiffe-client: ", "bad"), failure.message))
-        if failure.advice:
-            self._err.write(line(("next: ", "strong"), failure.advice))
+        self._err.write(line(("spiffe-client: ", "bad"), failure.message, hang=15))
+        self._err.write(line(("next: ", "strong"), failure.advice, hang=6))
 
     def working(self, what: str) -> AbstractContextManager[Callable[[str], None]]:
         """See `Report.working`."""

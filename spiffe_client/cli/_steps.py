@@ -20,7 +20,8 @@ _MARKS: Mapping[State, tuple[str, Style]] = {
     "failed": ("✗", "bad"),
     "not_reached": ("·", "faint"),
 }
-_INDENT = " " * 16
+_HANG = 16
+_INDENT = " " * _HANG
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ def _lines(step: Step) -> list[Line]:
     first, *more = step.detail.splitlines()
     how: Style = "faint" if step.state == "not_reached" else "plain"
     name: tuple[str, Style] = (f"{step.name.replace('_', ' '):<13} ", "strong")
-    lines = [line((f"{mark} ", style), name, *naming(first, how))]
-    lines += [line(_INDENT, *naming(text, how)) for text in more]
+    lines = [line((f"{mark} ", style), name, *naming(first, how), hang=_HANG)]
+    lines += [line(_INDENT, *naming(text, how), hang=_HANG) for text in more]
     if step.advice:
-        lines.append(line(_INDENT, ("next: ", "strong"), step.advice))
+        lines.append(line(_INDENT, ("next: ", "strong"), step.advice, hang=_HANG + len("next: ")))
     return lines

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from spiffe_client.cli._lines import Line, Style
+from spiffe_client.cli._lines import Line, Style, wrapped
 from spiffe_client.cli._lines import line as as_line
 
 if TYPE_CHECKING:
@@ -84,8 +84,9 @@ class PrettyTerminal:
         self._console = console
 
     def write(self, line: Line) -> None:
-        """See `Terminal.write`."""
-        self._console.print(_text(line), soft_wrap=True)
+        """See `Terminal.write`; wraps at words, and goes on below the value and not below its label."""
+        for one in wrapped(line, self._console.width):
+            self._console.print(_text(one), soft_wrap=True)
 
     @contextmanager
     def working(self, what: str) -> Iterator[Callable[[str], None]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from spiffe_client._clock import SYSTEM_CLOCK
 from spiffe_client.bundle import parse_certificates_der, parse_certificates_pem
@@ -17,23 +17,41 @@ from spiffe_client.cli._exit import Exit, UsageError
 from spiffe_client.cli._lines import Line, line
 from spiffe_client.cli._report import Report, timestamp
 from spiffe_client.errors import SpiffeError, X509SvidError
+from spiffe_client.ids import SpiffeId
 from spiffe_client.svid import Check, JwtSvid, examine_jwt_svid, examine_x509_svid, leaf_id
 
 __all__ = ["run"]
 
+Kind: TypeAlias = Literal["x509_svid", "jwt_svid"]
+
+_HANG = 23
 _COMMAND = "spiffe-client verify"
+#: How many checks there are if none is left out because of another that failed.
+_ALL: Mapping[Kind, int] = {"x509_svid": 19, "jwt_svid": 14}
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    kind: Literal["x509_svid", "jwt_svid"]
+    kind: Kind
     checks: Sequence[Check]
     #: Whom it claims to be about, if it can be read at all; nobody has proven it if a check fails.
     claimed: str | None
+    #: Whether it was judged by bundles from files.
+    by_files: bool
 
     @property
     def ok(self) -> bool:
         return bool(self.checks) and all(check.ok for check in self.checks)
+
+    @property
+    def advice(self) -> str:
+        """What to do next, where it is clear."""
+        lacking = any(check.name == "bundle" and not check.ok for check in self.checks)
+        if not lacking or self.claimed is None:
+            return ""
+        domain = SpiffeId.parse(self.claimed).trust_domain
+        option = f"give --bundle {domain}=FILE"
+        return option if self.by_files else f"federate with {domain}, or {option}"
 
 
 async def run(arguments: argparse.Namespace, report: Report) -> int:
@@ -79,7 +97,7 @@ async def _judge_chain(
         claimed = str(leaf_id(chain[0]))
     except X509SvidError:
         claimed = None
-    return _Verdict("x509_svid", examine_x509_svid(chain, bundles, at=at), claimed)
+    return _Verdict("x509_svid", examine_x509_svid(chain, bundles, at=at), claimed, bool(arguments.bundle))
 
 
 async def _judge_token(
@@ -99,7 +117,7 @@ async def _judge_token(
     except SpiffeError:
         claimed = None
     checks = examine_jwt_svid(token, bundles, audience=arguments.audience, at=at)
-    return _Verdict("jwt_svid", checks, claimed)
+    return _Verdict("jwt_svid", checks, claimed, bool(arguments.bundle))
 
 
 def _record(verdict: _Verdict, at: datetime) -> dict[str, object]:
@@ -112,6 +130,7 @@ def _record(verdict: _Verdict, at: datetime) -> dict[str, object]:
         "checks": [
             {"name": c.name, "section": c.section, "ok": c.ok, "detail": c.detail} for c in verdict.checks
         ],
+        "advice": verdict.advice,
     }
 
 
@@ -119,12 +138,13 @@ def _lines(verdict: _Verdict) -> Iterator[Line]:
     for check in verdict.checks:
         mark = line(("✓ ", "good")) if check.ok else line(("✗ ", "bad"))
         name = line(f"{check.name:<20} ", check.detail, (f"  {check.section}", "faint"))
-        yield Line(mark.parts + name.parts)
+        yield Line(mark.parts + name.parts, _HANG)
     if verdict.ok:
         yield line(("good: ", "good"), (verdict.claimed or "", "name"))
     else:
         broken = sum(not check.ok for check in verdict.checks)
-        yield line(
-            ("refused: ", "bad"),
-            f"{broken} of {len(verdict.checks)} checks failed, those behind them were not made",
-        )
+        left_out = len(verdict.checks) < _ALL[verdict.kind]
+        behind = ", those that need them were not made" if left_out else ""
+        yield line(("refused: ", "bad"), f"{broken} of {len(verdict.checks)} checks failed{behind}", hang=9)
+        if verdict.advice:
+            yield line(("next: ", "strong"), verdict.advice, hang=6)

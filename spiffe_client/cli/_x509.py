@@ -10,7 +10,7 @@ from spiffe_client._clock import SYSTEM_CLOCK
 from spiffe_client.cli._asking import LeftOut, client_for, events_to, refuse_together
 from spiffe_client.cli._exit import Exit
 from spiffe_client.cli._facts import certificate_facts, key_kind, serial, sha256, until
-from spiffe_client.cli._lines import Line, line, pair
+from spiffe_client.cli._lines import Line, line, pair, verbatim
 from spiffe_client.cli._report import Report, timestamp
 from spiffe_client.svid import X509Svid
 from spiffe_client.workload_api import WorkloadApiClient, X509Context
@@ -115,4 +115,4 @@ def _pem_lines(svid: X509Svid, *, show_key: bool) -> Iterator[Line]:
     if show_key:
         pem += svid.key_pem().reveal()
     for text in pem.decode().splitlines():
-        yield line(text)
+        yield verbatim(text)

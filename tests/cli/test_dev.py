@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import textwrap
 from pathlib import Path
 
 import anyio
 import pytest
 
+from spiffe_client.dev import Registrations
 from spiffe_client.workload_api import Endpoint, WorkloadApiClient, X509Context
 from tests.support.command import press_ctrl_c, run_command, start_command
 
@@ -80,7 +82,15 @@ class TestServing:
     def test_a_path_that_no_socket_can_have(self) -> None:
         """Too long for the system: said before anything is opened."""
         outcome = run_command("dev", "--socket", "/" + "x" * 200, "--json")
-        assert "endpoint_invalid" == outcome.record["error"]["code"]
+        assert (2, "usage") == (outcome.code, outcome.record["error"]["code"])
+        assert outcome.record["error"]["message"].startswith("--socket: ")
+
+    def test_the_address_is_the_same_in_both_outputs(self, tmp_path: Path) -> None:
+        """`unix:///…`, for people and for programs (Workload Endpoint §4)."""
+        words = ["dev", "--socket", str(tmp_path / "a.sock")]
+        (line, *_) = run_command(*words, react=press_ctrl_c).out.splitlines()
+        endpoint = run_command(*words, "--json", react=press_ctrl_c).record["endpoint"]
+        assert f"unix://{tmp_path}/a.sock" == endpoint == line.removeprefix("export SPIFFE_ENDPOINT_SOCKET=")
 
     def test_how_long_svids_last(self, tmp_path: Path) -> None:
         """`--ttl`, in seconds."""
@@ -114,11 +124,16 @@ class TestRotation:
 
 class TestRefusals:
     def test_a_file_that_is_no_registration(self, tmp_path: Path) -> None:
-        """Where in the file, and where it is explained."""
+        """Where in the file, and where an example is: which is one."""
         (tmp_path / "bad.toml").write_text('[[entry]]\nid = "spiffe://a.test/x"\ncolour = "red"\n')
         error = run_command("dev", str(tmp_path / "bad.toml"), "--json").record["error"]
-        assert ("registration_invalid", "docs/dev.md shows the file") == (error["code"], error["advice"])
-        assert "colour" in error["message"]
+        assert ("registration_invalid", "`spiffe-client dev --help` shows an example") == (
+            error["code"],
+            error["advice"],
+        )
+        assert "entry 1, field 'colour': there is no such field" in error["message"]
+        example = run_command("dev", "--help").out.partition("for example:\n")[2]
+        assert 2 == len(Registrations.parse(textwrap.dedent(example).encode()))
 
     def test_a_file_of_another_trust_domain(self, tmp_path: Path) -> None:
         """Said twice and differently: which is meant?"""
@@ -135,4 +150,5 @@ class TestRefusals:
             Path(path).write_text("mine")
         outcome = run_command("dev", "--socket", path, "--json")
         assert (1, "endpoint_invalid") == (outcome.code, outcome.record["error"]["code"])
+        assert "say another PATH with --socket" == outcome.record["error"]["advice"]
         assert os.path.exists(path)

@@ -49,6 +49,27 @@ def check(name: str, record: dict[str, Any]) -> None:
     assert PROMISED[name] == set(paths(record, PROMISED[name]))
 
 
+def links() -> Iterator[tuple[str, str]]:
+    """Every relative link in README and docs, and from which page."""
+    root = Path(__file__).parents[2]
+    for page in [*root.glob("*.md"), *(root / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if not re.match(r"[a-z]+:|#", target):
+                yield str(page.relative_to(root)), target.partition("#")[0]
+
+
+class TestLinks:
+    # Written last, when everything is measured.
+    LATER = ("README.md", "docs/figures.md")
+
+    def test_relative_links_lead_somewhere(self) -> None:
+        """From where their page is."""
+        root = Path(__file__).parents[2]
+        found = set(links())
+        assert ("README.md", "CONTRIBUTING.md") in found
+        assert [] == sorted((p, t) for p, t in found - {self.LATER} if not (root / p).parent.joinpath(t).exists())
+
+
 class TestKeys:
     def test_every_table_is_looked_at(self) -> None:
         """The names of the tables; a new one wants a test here."""

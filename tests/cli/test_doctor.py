@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,12 @@ class TestReach:
         """Workload Endpoint §4."""
         assert ("endpoint", "endpoint_invalid") == tuple(failed(doctor(*words)).values())[:2]
 
+    def test_what_to_do_without_an_address(self) -> None:
+        """Where none is set, try it without an agent; where nonsense is set, correct that."""
+        assert "run `spiffe-client dev`" in failed(doctor())["advice"]
+        finding = failed(doctor(env={"SPIFFE_ENDPOINT_SOCKET": "nonsense"}))
+        assert finding["advice"].startswith("correct SPIFFE_ENDPOINT_SOCKET")
+
     def test_no_socket(self, tmp_path: Path) -> None:
         """The agent is not running, or elsewhere."""
         finding = failed(doctor("--socket", f"unix://{tmp_path}/none.sock"))
@@ -173,8 +180,9 @@ class TestHeader:
         """A web server, say."""
         api.greet_with(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         outcome = doctor("--socket", api.endpoint)
-        assert ("failed", "failed") == (states(outcome)["header"], states(outcome)["issuance"])
-        assert "does not speak the Workload API" in outcome.records[2]["detail"]
+        finding = failed(outcome)
+        assert "header" == finding["step"]
+        assert "does not speak the Workload API" in finding["detail"]
 
     @pytest.mark.parametrize("status", [Status.PERMISSION_DENIED, 99])
     def test_refused_for_another_reason(self, api: ScriptedWorkloadApi, status: Status | int) -> None:
@@ -206,6 +214,16 @@ class TestIdentity:
         api.script("FetchX509SVID", step)
         finding = failed(doctor("--timeout", "0.2", "--socket", api.endpoint))
         assert ("issuance", code) == (finding["step"], finding["code"])
+
+    def test_who_asked(self, api: ScriptedWorkloadApi) -> None:
+        """A registration needs it, so it is said where none fits."""
+        api.script("FetchX509SVID", NO_IDENTITY)
+        outcome = doctor("--socket", api.endpoint)
+        (step,) = [r for r in outcome.records if r.get("step") == "issuance"]
+        path = os.path.realpath(sys.executable)
+        expected = {"uid": os.geteuid(), "gid": os.getegid(), "pid": os.getpid(), "path": path}
+        assert {"code": "no_identity_issued", **expected} == step["facts"]
+        assert step["detail"].endswith("asked by uid {uid}, gid {gid}, pid {pid}, executable {path}".format(**expected))
 
     def test_what_is_issued_is_no_svid(self, api: ScriptedWorkloadApi) -> None:
         """X509-SVID §4: a leaf that is a CA."""

@@ -53,7 +53,7 @@ class TestAdvice:
     WITHOUT = {
         "spiffe_error", "workload_api", "source", "source_closed", "peer", "peer_unverified", "peer_not_allowed",
         "tls_configuration", "jwt_svid_expired", "jwt_svid_audience", "jwt_svid_signature", "wit_svid_invalid",
-        "first_update_timeout",
+        "first_update_timeout", "federation", "bundle_endpoint_invalid",
     }  # fmt: skip
 
     def test_every_error_that_a_command_shows_has_a_way_on(self) -> None:

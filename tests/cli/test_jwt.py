@@ -11,6 +11,7 @@ from spiffe_client._clock import SYSTEM_CLOCK
 from spiffe_client._grpc import Status
 from spiffe_client._redact import fingerprint
 from spiffe_client.dev import CertificateAuthority, DevTrustDomain
+from spiffe_client.svid import JwtSvid
 from spiffe_client.workload_api._jwt_messages import JwtSvidEntry, JwtSvidRequest, JwtSvidResponse
 from tests.support.command import press_ctrl_c, run_command
 from tests.support.scripted_workload_api import NO_IDENTITY, Fail, RecordedCall, ScriptedWorkloadApi
@@ -52,6 +53,13 @@ class TestOnce:
         assert svid["token"] in shown.splitlines()
         assert fingerprint(svid["token"]) == hidden["fingerprint"] == svid["fingerprint"]
 
+    def test_nothing_but_the_token(self, world, domain: DevTrustDomain) -> None:
+        """`--raw`, for shells: one line, also where there are several identities."""
+        world.call(lambda: domain.register("spiffe://dev.example/second", any=True))
+        outcome = run_command("jwt", "orders", "--show-token", "--raw", "--socket", domain.endpoint)
+        (token,) = outcome.out.splitlines()
+        assert (0, "", WORKLOAD) == (outcome.code, outcome.err, str(JwtSvid.parse_unverified(token).id))
+
     def test_one_of_several_identities(self, world, domain: DevTrustDomain) -> None:
         """`--subject` names which (Workload API §6.2.1)."""
         world.call(lambda: domain.register("spiffe://dev.example/second", any=True))
@@ -75,16 +83,19 @@ class TestOnce:
 
 class TestFailures:
     @pytest.mark.parametrize(
-        ("words", "code"),
+        ("words", "says"),
         [
-            (["jwt", ""], "invalid_request"),
-            (["jwt", "a", "--subject", "nobody"], "invalid_id"),
+            (["jwt", ""], "an audience is empty"),
+            (["jwt", "a", "--subject", "nobody"], "--subject: "),
+            (["jwt", "a", "--raw"], "say --show-token too"),
+            (["jwt", "a", "--raw", "--show-token", "--watch"], "exclude each other"),
         ],
     )
-    def test_nonsense_is_not_even_asked(self, api: ScriptedWorkloadApi, words: list[str], code: str) -> None:
-        """An empty audience is a mistake, not a wildcard."""
-        assert code == run_command(*words, "--json", "--socket", api.endpoint).record["error"]["code"]
-        assert [] == api.calls
+    def test_nonsense_is_not_even_asked(self, api: ScriptedWorkloadApi, words: list[str], says: str) -> None:
+        """Exit code 2; an empty audience is a mistake, not a wildcard."""
+        outcome = run_command(*words, "--socket", api.endpoint)
+        assert (2, "", []) == (outcome.code, outcome.out, api.calls)
+        assert says in outcome.err
 
     @pytest.mark.parametrize("show", [[], ["--json"]])
     def test_a_broken_token_is_not_shown_in_the_error(self, api: ScriptedWorkloadApi, show: list[str]) -> None:

@@ -66,6 +66,7 @@ class TestCalledWrongly:
         ("words", "says"),
         [
             ([], "which command?"),
+            (["x509", "--socket", "unix:relative"], "--socket: not a Workload API address"),
             (["x509", "--bogus"], "unrecognized arguments: --bogus"),
             (["jwt"], "AUDIENCE"),
             (["x509", "--timeout", "0"], "'0' is not a positive number of seconds"),
@@ -103,7 +104,7 @@ class TestCalledWrongly:
         """Most people write it last, wrappers write it first."""
         before = run_command("--json", "x509", "--socket", "nonsense").record
         after = run_command("x509", "--json", "--socket", "nonsense").record
-        assert "endpoint_invalid" == before["error"]["code"] == after["error"]["code"]
+        assert "usage" == before["error"]["code"] == after["error"]["code"]
 
 
 class TestFailures:
@@ -148,9 +149,10 @@ class TestFailures:
     def test_a_file_that_cannot_be_read_is_named(self) -> None:
         """The operating system's reason, and which file."""
         outcome = run_command("verify", "/nowhere/chain.pem", "--json")
-        assert {"code": "os_error", "message": "/nowhere/chain.pem: No such file or directory", "advice": ""} == (
-            outcome.record["error"]
-        )
+        assert {"code": "os_error", "message": "/nowhere/chain.pem: No such file or directory"} == {
+            name: outcome.record["error"][name] for name in ("code", "message")
+        }
+        assert "is that the right path" in outcome.record["error"]["advice"]
 
     def test_an_error_of_the_system_without_a_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its own words, or its kind where it has none."""
@@ -159,7 +161,23 @@ class TestFailures:
             raise OSError
 
         pretend(monkeypatch, run)
-        assert "spiffe-client: OSError\n" == run_command("doctor").err
+        first, second = run_command("doctor").err.splitlines()
+        assert ("spiffe-client: OSError", True) == (first, second.startswith("next: "))
+
+    @pytest.mark.parametrize(
+        ("environ", "advice"),
+        [
+            ({}, "next: set it; to try without an agent run `spiffe-client dev`"),
+            (
+                {"SPIFFE_ENDPOINT_SOCKET": "nonsense"},
+                "next: correct SPIFFE_ENDPOINT_SOCKET, or say another address with --socket",
+            ),
+        ],
+    )
+    def test_an_environment_that_does_not_lead_there(self, environ: dict[str, str], advice: str) -> None:
+        """Nothing is set, or nonsense (Workload Endpoint §4)."""
+        outcome = run_command("x509", env=environ)
+        assert (1, advice) == (outcome.code, outcome.err.splitlines()[1])
 
 
 class TestCtrlC:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
-from spiffe_client.cli._lines import line, printable
+from spiffe_client.cli._lines import line, pair, printable, verbatim, wrapped
 from spiffe_client.cli._report import TextReport
 from spiffe_client.cli._terminal import PlainTerminal, PrettyTerminal, terminal_for
 from spiffe_client.dev import DevTrustDomain
@@ -115,10 +117,22 @@ class TestPretty:
         terminal.write(line("[red]hint[/red] :smile:"))
         assert "[red]hint[/red] :smile:\n" == shown.getvalue()
 
-    def test_long_lines_stay_whole(self, terminal: PrettyTerminal, shown: io.StringIO) -> None:
+    def test_long_words_stay_whole(self, terminal: PrettyTerminal, shown: io.StringIO) -> None:
         """They can be copied as they are: the terminal wraps them, not we."""
         terminal.write(line("x" * 100))
         assert "x" * 100 + "\n" == shown.getvalue()
+
+    def test_what_is_to_be_copied_is_not_wrapped(self, terminal: PrettyTerminal, shown: io.StringIO) -> None:
+        """PEM, tokens, commands."""
+        terminal.write(verbatim("word " * 20))
+        assert "word " * 20 + "\n" == shown.getvalue()
+
+    def test_values_go_on_below_themselves(self, terminal: PrettyTerminal, shown: io.StringIO) -> None:
+        """Wrapped between words, with the colours of the parts."""
+        terminal.write(pair("detail", "several words that do not fit into one line", "good"))
+        first, second = shown.getvalue().splitlines()
+        assert first.endswith("\x1b[32mseveral words that do\x1b[0m")
+        assert " " * 16 + "\x1b[32mnot fit into one line\x1b[0m" == second
 
     def test_a_spinner_with_words(self, terminal: PrettyTerminal, shown: io.StringIO) -> None:
         """It says what goes on, and is gone at the end."""
@@ -126,6 +140,30 @@ class TestPretty:
             say("still [waiting]")
         assert "still [waiting]" in shown.getvalue()
         assert shown.getvalue().endswith("\x1b[2K")
+
+
+class TestWrapped:
+    @pytest.mark.parametrize(
+        ("text", "hang", "expected"),
+        [
+            ("fits in", 2, ["fits in"]),
+            ("exactly 10", 2, ["exactly 10"]),
+            ("two lines of it", 2, ["two lines", "  of it"]),
+            ("a b  c overlong-words d", 4, ["a b  c", "    overlong-words", "    d"]),
+            ("lb  overlong-word", 4, ["lb  overlong-word"]),
+            ("lb  overlong-word x", 4, ["lb  overlong-word", "    x"]),
+            ("", 4, [""]),
+        ],
+    )
+    def test_lines_of_ten_columns(self, text: str, hang: int, expected: list[str]) -> None:
+        """Between words, never after the label; what is too long for any line stays whole."""
+        assert expected == [str(one) for one in wrapped(line(text, hang=hang), 10)]
+
+    @given(st.text("ab ", max_size=60), st.integers(0, 20), st.integers(1, 30))
+    def test_no_word_is_lost(self, text: str, hang: int, width: int) -> None:
+        """However narrow it is."""
+        lines = [str(one) for one in wrapped(line(text, hang=hang), width)]
+        assert text.split() == " ".join(lines).split()
 
 
 class TestPrintable:

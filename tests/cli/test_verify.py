@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spiffe_client.cli._verify import _ALL, Kind
 from spiffe_client.dev import CertificateAuthority, DevTrustDomain
 from spiffe_client.svid import X509Svid
 from spiffe_client.workload_api._messages import X509BundlesResponse
@@ -57,7 +58,7 @@ class TestChain:
         """The keys that docs/cli.md promises."""
         words = [str(files / "chain.pem"), "--bundle", f"dev.example={files / 'bundle.pem'}"]
         record = verify(*words, "--at", "2026-12-01T00:00:00+02:00", "--json").record
-        assert ["type", "ok", "id", "claimed_id", "at", "checks"] == list(record)
+        assert ["type", "ok", "id", "claimed_id", "at", "checks", "advice"] == list(record)
         assert ("x509_svid", "2026-11-30T22:00:00Z", PEER) == (record["type"], record["at"], record["claimed_id"])
         assert {"name", "section", "ok", "detail"} == set(record["checks"][0])
 
@@ -109,7 +110,34 @@ class TestChain:
     def test_no_bundle_for_its_trust_domain(self, files: Path) -> None:
         """Another domain's bundle is of no use (Workload API §4)."""
         words = [str(files / "chain.pem"), "--bundle", f"b.test={files / 'bundle.pem'}", "--json"]
-        assert ["bundle"] == [c["name"] for c in verify(*words).record["checks"] if not c["ok"]]
+        record = verify(*words).record
+        assert ["bundle"] == [c["name"] for c in record["checks"] if not c["ok"]]
+        assert "give --bundle dev.example=FILE" == record["advice"]
+
+    def test_no_bundle_from_the_agent(self, domain: DevTrustDomain, files: Path) -> None:
+        """What to do next is on the last line."""
+        (files / "b.pem").write_bytes(CertificateAuthority("b.test").issue_x509_svid("spiffe://b.test/x").chain_pem())
+        outcome = verify(str(files / "b.pem"), "--socket", domain.endpoint)
+        assert "next: federate with b.test, or give --bundle b.test=FILE" == outcome.out.splitlines()[-1]
+
+    def test_checks_that_were_not_made(self, files: Path) -> None:
+        """Said where there are some, and only there: an expired chain has all of them."""
+        root = new_authority("dev.example")
+        (files / "old.pem").write_bytes(root.leaf(PEER, not_before=days(-3), not_after=days(-2)).chain_pem)
+        (files / "root.pem").write_bytes(root.bundle().to_pem())
+        expired = verify(str(files / "old.pem"), "--bundle", f"dev.example={files / 'root.pem'}")
+        assert "refused: 1 of 19 checks failed" == expired.out.splitlines()[-1]
+        unknown = verify(str(files / "old.pem"), "--bundle", f"dev.example={files / 'bundle.pem'}")
+        assert "checks failed, those that need them were not made" in unknown.out.splitlines()[-1]
+
+    @pytest.mark.parametrize(
+        ("file", "kind", "more"),
+        [("chain.pem", "x509_svid", []), ("token.jwt", "jwt_svid", ["--audience", "orders"])],
+    )
+    def test_how_many_checks_there_are(self, files: Path, file: str, kind: Kind, more: list[str]) -> None:
+        """What is good has had them all; by that number it is known whether some were left out."""
+        record = verify(str(files / file), "--bundle", f"dev.example={files / 'bundle.json'}", *more, "--json").record
+        assert _ALL[kind] == len(record["checks"])
 
 
 class TestToken:

@@ -35,7 +35,7 @@ async def stranger(stage: Stage, say: Callable[[str], None]) -> _Outcome:
     endpoint = await stage.home.endpoint_for(spiffe_id)
     context = await WorkloadApiClient(endpoint).fetch_x509_context()
     refusal = await _refused(stage, context, "not_allowed", spiffe_id)
-    return f"{spiffe_id} is refused by name: it is not allowed by\n{refusal['rule']}", refusal
+    return f"{spiffe_id} is refused by name: not allowed by\n{refusal['rule']}", refusal
 
 
 async def forgery(stage: Stage, say: Callable[[str], None]) -> _Outcome:

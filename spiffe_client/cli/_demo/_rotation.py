@@ -39,9 +39,9 @@ async def rotation(stage: Stage, say: Callable[[str], None]) -> tuple[str, Mappi
         raise Broken(f"{len(load['failures'])} of {load['calls']} calls failed: {load['failures'][0]}")
     if min(load["certificates"], served["certificates"]) < 3:
         raise Broken(f"new certificates were not put to use: {facts}")
-    seen = f"{served['certificates']} certificates of the caller and {load['certificates']} of the server"
     detail = (
-        f"{load['calls']} calls, 0 failed, while every SVID was replaced {_ROTATIONS} times and the root once\n"
-        f"{seen} were in use"
+        f"{load['calls']} calls, 0 failed,\n"
+        f"while every SVID was replaced {_ROTATIONS} times and the root once;\n"
+        f"in use: {served['certificates']} certificates of the caller, {load['certificates']} of the server"
     )
     return detail, facts

@@ -42,7 +42,7 @@ async def trust_domain(stage: Stage, say: Callable[[str], None]) -> Outcome:
         await WorkloadApiClient(stage.home.endpoint).fetch_x509_context()
     except NoIdentityIssuedError:
         return (
-            f"{HOME} is up; a process it does not know asks, and gets nothing",
+            f"{HOME} is up; an unknown process asks, and gets nothing",
             {"trust_domain": str(HOME), "endpoint": stage.home.endpoint},
         )
     raise Broken("a process that is not registered was given an identity")
@@ -75,7 +75,7 @@ async def call(stage: Stage, say: Callable[[str], None]) -> Outcome:
     answer = await stage.caller.ask(do="call")
     if (answer["status"], answer["server"], answer["caller"]) != (200, str(SERVER), str(CALLER)):
         raise Broken(f"the answer was {answer}")
-    return f"{answer['tls']}, 200: caller and server have proven who they are to each other", answer
+    return f"{answer['tls']}, 200: each has proven to the other who it is", answer
 
 
 async def federation(stage: Stage, say: Callable[[str], None]) -> Outcome:
@@ -86,7 +86,7 @@ async def federation(stage: Stage, say: Callable[[str], None]) -> Outcome:
     answer = await call_as(stage, await WorkloadApiClient(endpoint).fetch_x509_context())
     if answer.get("caller") != auditor:
         raise Broken(f"the server took {auditor} for {answer.get('caller')}")
-    return f"{auditor} is let in, by its own trust domain's bundle", answer
+    return f"{auditor} is let in,\nby the bundle of its own trust domain", answer
 
 
 STORY = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from datetime import datetime
 
 from spiffe_client._clock import SYSTEM_CLOCK
@@ -16,7 +18,7 @@ from spiffe_client.workload_api._messages import Empty, X509SvidResponse
 from spiffe_client.workload_api._rpc import Caller
 from spiffe_client.workload_api._x509 import read_x509_context
 
-__all__ = ["look_at_chain", "look_at_clock", "look_at_expiry", "look_at_issuance"]
+__all__ = ["look_at_chain", "look_at_clock", "look_at_expiry", "look_at_issuance", "who_asks"]
 
 
 async def look_at_issuance(patient: Patient) -> Found:
@@ -40,6 +42,15 @@ async def look_at_issuance(patient: Patient) -> Found:
     patient.bundles = BundleSet(bundles.values())
     ids = [str(svid.id) for svid in patient.svids]
     return Found(f"this process is {', '.join(ids)}", {"ids": ids})
+
+
+def who_asks() -> Found:
+    """Say who this process is, as registrations have it."""
+    uid, gid, pid, path = os.geteuid(), os.getegid(), os.getpid(), os.path.realpath(sys.executable)
+    return Found(
+        f"asked by uid {uid}, gid {gid}, pid {pid}, executable {path}",
+        {"uid": uid, "gid": gid, "pid": pid, "path": path},
+    )
 
 
 async def look_at_clock(patient: Patient) -> Found:

@@ -53,9 +53,11 @@ class Ailment(Exception):  # noqa: N818 - not an error of this program but what 
     Attributes:
         code: Stable, snake_case.
         advice: What to do.
+        vital: Whether the steps behind it make no sense, even if they would after its step.
     """
 
-    def __init__(self, message: str, *, code: str, advice: str) -> None:
+    def __init__(self, message: str, *, code: str, advice: str, vital: bool = False) -> None:
         super().__init__(message)
         self.code = code
         self.advice = advice
+        self.vital = vital

@@ -11,8 +11,9 @@ from pathlib import Path
 import anyio
 
 from spiffe_client._grpc import Status, StatusError, server_stream
+from spiffe_client.cli._asking import where_to_look
 from spiffe_client.cli._doctor._patient import Ailment, Found, Patient
-from spiffe_client.errors import ProtocolError, UnavailableError
+from spiffe_client.errors import EndpointError, ProtocolError, UnavailableError
 from spiffe_client.workload_api import ENDPOINT_VARIABLE, Endpoint
 from spiffe_client.workload_api._connect import connect
 
@@ -26,8 +27,15 @@ async def look_at_endpoint(patient: Patient) -> Found:
     if patient.address is not None:
         patient.endpoint, source = Endpoint.parse(patient.address), "--socket"
     else:
-        patient.endpoint, source = Endpoint.from_environment(os.environ), ENDPOINT_VARIABLE
+        patient.endpoint, source = _from_environment(), ENDPOINT_VARIABLE
     return Found(f"{patient.endpoint}, says {source}", {"endpoint": str(patient.endpoint), "source": source})
+
+
+def _from_environment() -> Endpoint:
+    try:
+        return Endpoint.from_environment(os.environ)
+    except EndpointError as error:
+        raise Ailment(str(error), code=error.code, advice=where_to_look()) from error
 
 
 async def look_at_socket(patient: Patient) -> Found:
@@ -92,6 +100,7 @@ async def look_at_header(patient: Patient) -> Found:
             f"what listens there does not speak the Workload API: {error}",
             code=error.code,
             advice="is this the socket of the agent, and not that of something else?",
+            vital=True,
         ) from error
     raise Ailment(
         "the Workload API answers requests without the header workload.spiffe.io",

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from spiffe_client.cli._doctor._identity import look_at_chain, look_at_clock, look_at_expiry, look_at_issuance
+from spiffe_client.cli._doctor._identity import (
+    look_at_chain,
+    look_at_clock,
+    look_at_expiry,
+    look_at_issuance,
+    who_asks,
+)
 from spiffe_client.cli._doctor._patient import Found, Patient
 from spiffe_client.cli._doctor._reach import look_at_endpoint, look_at_header, look_at_socket
 from spiffe_client.cli._doctor._tls import look_at_tls
@@ -21,11 +27,13 @@ class Examination:
         name: Stable, lower case with underscores.
         look: Returns what it found, or raises an `Ailment` or a `SpiffeError`.
         vital: Whether the steps behind it make no sense if it fails.
+        about: What else to say if it fails.
     """
 
     name: str
     look: Callable[[Patient], Awaitable[Found]]
     vital: bool = True
+    about: Callable[[], Found] | None = None
 
 
 STEPS = (
@@ -33,7 +41,7 @@ STEPS = (
     Examination("socket", look_at_socket),
     # A server that forgets to ask for the header is a danger, and still gives identities.
     Examination("header", look_at_header, vital=False),
-    Examination("issuance", look_at_issuance),
+    Examination("issuance", look_at_issuance, about=who_asks),
     Examination("clock", look_at_clock),
     Examination("expiry", look_at_expiry),
     Examination("chain", look_at_chain),
