@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Mapping
+from typing import cast
 
 import msgspec
 
@@ -14,6 +17,25 @@ __all__ = ["MAX_FILE_BYTES", "read_entries"]
 
 #: Larger files are refused unread.
 MAX_FILE_BYTES = 1024 * 1024
+
+_FIELDS: Mapping[str, str] = {
+    "id": "a SPIFFE ID as text",
+    "selectors": "a table, for example { uid = 1000 }",
+    "any": "true or false",
+    "ttl": "a number of seconds",
+    "hint": "text",
+    "dns_names": "a list of names",
+    "federates_with": "a list of trust domains",
+}
+_SELECTORS: Mapping[str, str] = {
+    "uid": "a whole number",
+    "gid": "a whole number",
+    "pid": "a whole number",
+    "path": "text: an absolute path",
+}
+# How msgspec says what is wrong, and where.
+_WHERE = re.compile(r"(?s)(?P<what>.*?)(?: - at `\$\.entry(?:\[(?P<entry>\d+)\](?P<field>.*))?`)?")
+_NAMED = re.compile(r"Object (?P<how>contains unknown|missing required) field `(?P<name>.*)`", re.DOTALL)
 
 
 class _SelectorTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,6 +62,11 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 def _registration(table: _EntryTable, where: str) -> Registration:
     chosen = table.selectors or _SelectorTable()
     domains = table.federates_with
+    if not table.any and chosen == _SelectorTable():
+        raise RegistrationError(
+            f"{where} ({table.id[:200]}): an entry without selectors would match nobody: "
+            "add selectors = {uid = …} or any = true"
+        )
     try:
         return Registration(
             id=SpiffeId.parse(table.id),
@@ -54,6 +81,25 @@ def _registration(table: _EntryTable, where: str) -> Registration:
         )
     except (InvalidIdError, RegistrationError) as error:
         raise RegistrationError(f"{where} ({table.id[:200]}): {error}") from error
+
+
+def _in_our_words(error: str) -> str:
+    """Say what is wrong in the words and with the counting of the file, where msgspec has its own."""
+    match = cast("re.Match[str]", _WHERE.fullmatch(error))  # all of it is optional
+    entry = "" if match["entry"] is None else f"entry {int(match['entry']) + 1}"
+    path = re.findall(r"\w+", match["field"] or "")
+    names = _SELECTORS if path[:1] == ["selectors"] else _FIELDS
+    if named := _NAMED.fullmatch(match["what"]):
+        shown = ", ".join(filter(None, (entry, f"field {'.'.join([*path, named['name'][:80]])!r}")))
+        if named["how"] == "missing required":
+            return f"{shown}: it is missing"
+        known = ", ".join(names) if entry else "[[entry]] tables, and nothing else"
+        return f"{shown}: there is no such field; there are {known}"
+    if not path:
+        return f"{entry or 'field entry'}: each entry is a table under [[entry]]"
+    field = path[1] if names is _SELECTORS and path[1:] else path[0]
+    wanted = names.get(field, _FIELDS["selectors"])
+    return f"{entry}, field {'.'.join(path[:2] if names is _SELECTORS else path[:1])!r}: must be {wanted}"
 
 
 def read_entries(text: bytes, name: str) -> tuple[Registration, ...]:
@@ -76,5 +122,5 @@ def read_entries(text: bytes, name: str) -> tuple[Registration, ...]:
     try:
         tables = msgspec.convert(document, _File).entry
     except msgspec.ValidationError as error:
-        raise RegistrationError(f"{name}: {error}") from error
+        raise RegistrationError(f"{name}: {_in_our_words(str(error))}") from error
     return tuple(_registration(table, f"{name}: entry {n}") for n, table in enumerate(tables, start=1))

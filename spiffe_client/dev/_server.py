@@ -18,6 +18,7 @@ from spiffe_client.dev._caller import caller_of
 from spiffe_client.dev._issuer import Issuer
 from spiffe_client.dev._workload_api import Entitled, WorkloadApi
 from spiffe_client.errors import EndpointError
+from spiffe_client.workload_api import Endpoint
 
 __all__ = ["WorkloadApiServer"]
 
@@ -48,8 +49,8 @@ class WorkloadApiServer:
 
     @property
     def endpoint(self) -> str:
-        """Its address, as `SPIFFE_ENDPOINT_SOCKET` takes it."""
-        return f"unix:{self._path}"
+        """Its address, as `SPIFFE_ENDPOINT_SOCKET` takes it: percent-encoded where a URI has to be."""
+        return str(Endpoint("unix", path=os.fspath(self._path)))
 
     async def start(self) -> None:
         """Begin to serve; nothing happens if it does already.

@@ -23,6 +23,7 @@ from spiffe_client.errors import (
     RegistrationError,
 )
 from spiffe_client.ids import SpiffeId, TrustDomain
+from spiffe_client.workload_api import WorkloadApiClient
 from spiffe_client.workload_api._messages import X509BundlesResponse, X509SvidResponse
 from tests.support.raw_workload_api import RawWorkloadApi
 
@@ -58,10 +59,19 @@ class TestLife:
         async with DevTrustDomain(A, socket="api.sock", socket_mode=0o660) as domain:
             domain.register(ORDERS, any=True)
 
-            assert f"unix:{tmp_path.resolve() / 'api.sock'}" == domain.endpoint
+            assert f"unix://{tmp_path.resolve() / 'api.sock'}" == domain.endpoint
             assert 0o660 == stat.S_IMODE((tmp_path / "api.sock").stat().st_mode)
             assert [str(ORDERS)] == await identities(domain.endpoint)
         assert [] == list(tmp_path.iterdir())
+
+    async def test_a_path_that_no_uri_can_have(self, tmp_path: Path) -> None:
+        """The address is percent-encoded, so that it can be pasted (Workload Endpoint §4)."""
+        async with DevTrustDomain(A, socket=tmp_path / "my ågent.sock") as domain:
+            domain.register(ORDERS, any=True)
+
+            assert f"unix://{tmp_path.resolve()}/my%20%C3%A5gent.sock" == domain.endpoint
+            context = await WorkloadApiClient(domain.endpoint).fetch_x509_context()
+            assert str(ORDERS) == str(context.svid.id)
 
     async def test_a_failed_start_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """No directory, no socket."""
