@@ -1,6 +1,8 @@
 """Every Python example in README and docs runs, on a real trust domain with a real service.
 
 A page is one test: its blocks run in order and share their names, as a reader would type them.
+A block that calls `asyncio.run` is a script: it runs as a process of its own, as it stands on the page. One that
+serves for ever is called once and runs until the page is over, so that the scripts behind it can call it, too.
 `orders.internal` leads to a uvicorn of ours that speaks mutual TLS as spiffe://prod.example/orders.
 """
 
@@ -12,9 +14,11 @@ import inspect
 import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,8 @@ from spiffe_client.dev import DevTrustDomain
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CALLER, ORDERS = "spiffe://prod.example/billing", "spiffe://prod.example/orders"
+#: Where scripts serve.
+SERVICE = "https://localhost:8443/"
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -57,9 +63,15 @@ class Example(pytest.Item):
         anyio.run(self._run)
 
     async def _run(self) -> None:
-        async with _world() as prelude:
+        # The quickstart is played in the trust domain that `spiffe-client dev` opens.
+        world = _dev_world() if self.name == "quickstart.md" else _world()
+        async with AsyncExitStack() as stack:
+            prelude = await stack.enter_async_context(world)
             names: dict[str, Any] = {}
             for number, block in enumerate(self.blocks, 1):
+                if "asyncio.run(" in block:
+                    await stack.enter_async_context(_script(block))
+                    continue
                 names |= prelude
                 code = compile(
                     block, f"{self.name}, example {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -69,6 +81,40 @@ class Example(pytest.Item):
                         await eval(code, names)
                     else:  # blocking code must not block the server it talks to
                         await anyio.to_thread.run_sync(exec, code, names)
+
+
+@asynccontextmanager
+async def _script(block: str) -> AsyncIterator[None]:
+    """A file of its own: run to its end, or served from until the page is over."""
+    process = await anyio.open_process(
+        [sys.executable, "-W", "error", "-c", block], stdout=subprocess.PIPE, stderr=None
+    )
+    try:
+        with anyio.fail_after(30):
+            if "serve_forever" in block:
+                assert "Hello, spiffe://" in await _call(process)
+            else:
+                assert process.stdout is not None
+                said = b"".join([piece async for piece in process.stdout])
+                assert (0, "Hello, spiffe://") == (await process.wait(), said.decode()[:16])
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+            await process.aclose()
+
+
+async def _call(process: anyio.abc.Process) -> str:
+    """What a service of this identity answers, once it does."""
+    async with Workload() as me, me.http(peer=str(me.id), trust_env=False) as http:
+        while True:
+            assert process.returncode is None, "it ended"
+            try:
+                return (await http.get(SERVICE)).text
+            except httpx.ConnectError:
+                await anyio.sleep(0.05)
 
 
 async def _handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -96,6 +142,15 @@ async def _service(domain: DevTrustDomain, spiffe_id: str) -> AsyncIterator[int]
         finally:
             server.should_exit = True
             await serving
+
+
+@asynccontextmanager
+async def _dev_world() -> AsyncIterator[dict[str, Any]]:
+    async with DevTrustDomain("dev.example") as domain:
+        domain.register("spiffe://dev.example/workload", any=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SPIFFE_ENDPOINT_SOCKET", domain.endpoint)
+            yield {}
 
 
 @asynccontextmanager
