@@ -52,6 +52,7 @@ class AsyncSpiffeTransport(httpx.AsyncBaseTransport):
         **options: Unpack[TransportOptions],
     ) -> None:
         refuse_insecure(options)
+        self._tls = tls  # the source holds its methods weakly
         context = tls.client_context()
 
         def make() -> httpx.AsyncHTTPTransport:
@@ -63,7 +64,7 @@ class AsyncSpiffeTransport(httpx.AsyncBaseTransport):
         )
         self._drainer = Drainer(self._pools, _close, clock=clock, sink=sink)
         self._thread: int | None = None
-        follow(tls.source, after=self.retire)
+        follow(tls.source, tls.prepare, tls.release, self.retire)
 
     def retire(self) -> None:
         """Look at the source now: what `X509Source.after_publish` calls.
@@ -114,13 +115,12 @@ class AsyncSpiffeTransport(httpx.AsyncBaseTransport):
 
 
 async def _close(transports: list[httpx.AsyncHTTPTransport]) -> None:
-    if transports:
-        with anyio.CancelScope(shield=True):
-            for transport in transports:
-                # What cannot be closed properly is gone all the same, and it would be another
-                # request that fails.
-                with contextlib.suppress(Exception):
-                    await transport.aclose()
+    with anyio.CancelScope(shield=True):
+        for transport in transports:
+            # What cannot be closed properly is gone all the same, and it would be another request
+            # that fails.
+            with contextlib.suppress(Exception):
+                await transport.aclose()
 
 
 class _Body(httpx.AsyncByteStream):
@@ -141,7 +141,7 @@ class _Body(httpx.AsyncByteStream):
         self._pools = pools
         self._pool: Pool[httpx.AsyncHTTPTransport] | None = pool
         self._stream: NetworkStream = response.extensions["network_stream"]
-        pools.track(pool, self._stream)
+        pool.track(self._stream)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         handled = sys.exception()
@@ -158,4 +158,5 @@ class _Body(httpx.AsyncByteStream):
             try:
                 await self._body.aclose()
             finally:
-                await _close(self._pools.leave(pool))
+                if closing := self._pools.leave(pool):
+                    await _close(closing)

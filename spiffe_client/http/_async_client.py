@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 import httpx
 
@@ -23,7 +24,6 @@ from spiffe_client.http._options import (
     take_wire_options,
 )
 from spiffe_client.http._proxies import take_proxies
-from spiffe_client.http._trust import follow
 from spiffe_client.ids import SpiffeId
 from spiffe_client.tls import SpiffeTls
 from spiffe_client.workload_api import Endpoint, X509ContextSource
@@ -75,8 +75,7 @@ class AsyncClient(httpx.AsyncClient):
             own = OwnIdentity(endpoint, on_event=on_event)
             workload = own.source
         self._own_identity = own
-        self._tls = tls = SpiffeTls(workload, authorizer, on_event=on_event)
-        follow(tls.source, before=tls.prepare, after=tls.release)
+        tls = SpiffeTls(workload, authorizer, on_event=on_event)
         wire = take_wire_options(options)
 
         def transport(proxy: httpx.Proxy | None = None) -> _ClientTransport:
@@ -137,12 +136,16 @@ class _ClientTransport(AsyncSpiffeTransport):
         super().__init__(tls, drain=drain, on_event=on_event, **options)
         self._own = own
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    def handle_async_request(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:
         """See `AsyncSpiffeTransport`."""
-        if self._own is not None and not self._own.opened:
-            refuse_plaintext(request)
-            try:
-                await self._own.open()
-            except SpiffeError as error:
-                raise no_identity(error, request) from error
+        if self._own is None or self._own.opened:
+            return super().handle_async_request(request)
+        return self._open_first(self._own, request)
+
+    async def _open_first(self, own: OwnIdentity, request: httpx.Request) -> httpx.Response:
+        refuse_plaintext(request)
+        try:
+            await own.open()
+        except SpiffeError as error:
+            raise no_identity(error, request) from error
         return await super().handle_async_request(request)

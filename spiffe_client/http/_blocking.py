@@ -48,6 +48,7 @@ class SpiffeTransport(httpx.BaseTransport):
         **options: Unpack[TransportOptions],
     ) -> None:
         refuse_insecure(options)
+        self._tls = tls  # the source holds its methods weakly
         context = tls.client_context()
 
         def make() -> httpx.HTTPTransport:
@@ -58,7 +59,7 @@ class SpiffeTransport(httpx.BaseTransport):
             tls, make, drain=check_drain(drain), clock=clock, jitter=random.uniform, sink=sink
         )
         self._drainer = Drainer(self._pools, _close_from_loop, clock=clock, sink=sink)
-        follow(tls.source, after=self.retire)
+        follow(tls.source, tls.prepare, tls.release, self.retire)
 
     def retire(self) -> None:
         """Look at the source now: what `X509Source.after_publish` calls.
@@ -135,7 +136,7 @@ class _Body(httpx.SyncByteStream):
         self._pools = pools
         self._pool: Pool[httpx.HTTPTransport] | None = pool
         self._stream: NetworkStream = response.extensions["network_stream"]
-        pools.track(pool, self._stream)
+        pool.track(self._stream)
 
     def __iter__(self) -> Iterator[bytes]:
         handled = sys.exception()
@@ -151,4 +152,5 @@ class _Body(httpx.SyncByteStream):
             try:
                 self._body.close()
             finally:
-                _close(self._pools.leave(pool))
+                if closing := self._pools.leave(pool):
+                    _close(closing)

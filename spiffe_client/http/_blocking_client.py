@@ -23,7 +23,6 @@ from spiffe_client.http._options import (
     take_wire_options,
 )
 from spiffe_client.http._proxies import take_proxies
-from spiffe_client.http._trust import follow
 from spiffe_client.ids import SpiffeId
 from spiffe_client.tls import SpiffeTls
 from spiffe_client.workload_api import Endpoint, X509ContextSource
@@ -70,8 +69,7 @@ class Client(httpx.Client):
             own = BlockingIdentity(endpoint, on_event=on_event)
             workload = own.source
         self._own_identity = own
-        self._tls = tls = SpiffeTls(workload, authorizer, on_event=on_event)
-        follow(tls.source, before=tls.prepare, after=tls.release)
+        tls = SpiffeTls(workload, authorizer, on_event=on_event)
         wire = take_wire_options(options)
 
         def transport(proxy: httpx.Proxy | None = None) -> _ClientTransport:

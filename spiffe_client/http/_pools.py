@@ -9,10 +9,11 @@ Responses in flight stay with their pool, which is closed after the last of them
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, ref
 
 from spiffe_client._clock import Clock
 from spiffe_client.audit import Event, EventSink
@@ -33,7 +34,7 @@ class Pool(Generic[_T]):
         inner: The transport.
         active: Requests whose response is not closed yet.
         retire_at: From when on (monotonic seconds) it takes no new request, or None.
-        streams: The connections that have answered; whoever else holds them decides how long.
+        streams: The connections that have answered, by their identity, held weakly.
     """
 
     __slots__ = ("active", "inner", "retire_at", "streams")
@@ -42,7 +43,17 @@ class Pool(Generic[_T]):
         self.inner = inner
         self.active = 0
         self.retire_at: float | None = None
-        self.streams: WeakSet[NetworkStream] = WeakSet()
+        self.streams: dict[int, ref[NetworkStream]] = {}
+
+    def track(self, stream: NetworkStream) -> None:
+        """Remember a connection, to hang it up if its trust is withdrawn."""
+        streams, key = self.streams, id(stream)
+        if key not in streams:  # a WeakSet would make a reference for each request
+            streams[key] = ref(stream, lambda _: streams.pop(key, None))
+
+    def connections(self) -> list[NetworkStream]:
+        """Return the connections that still exist."""
+        return [stream for known in list(self.streams.values()) if (stream := known()) is not None]
 
 
 class Pools(Generic[_T]):
@@ -67,13 +78,15 @@ class Pools(Generic[_T]):
         jitter: Callable[[float, float], float],
         sink: EventSink,
     ) -> None:
-        self._tls = tls
+        self._source = tls.source
+        self._trust_domains = tls.trust_domains
         self._make = make
         self._drain = drain
         self._clock = clock
         self._jitter = jitter
         self._sink = sink
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         self._seen: X509Context | None = None
         # Made now, so that arguments httpx refuses are refused where they were given.
         self._current: Pool[_T] | None = Pool(make())
@@ -97,11 +110,6 @@ class Pools(Generic[_T]):
             pool.active += 1
             return pool
 
-    def track(self, pool: Pool[_T], stream: NetworkStream) -> None:
-        """Remember a connection of a pool, to hang it up if its trust is withdrawn."""
-        with self._lock:
-            pool.streams.add(stream)
-
     def leave(self, pool: Pool[_T]) -> list[_T]:
         """Note the end of a request, and return the transports to close now."""
         with self._lock:
@@ -118,7 +126,7 @@ class Pools(Generic[_T]):
             SourceError: The source has no identity any more; all pools were retired.
         """
         try:
-            context = self._tls.source.x509_context
+            context = self._source.x509_context
         except SourceError as error:
             self._lose(error)
             raise
@@ -164,7 +172,7 @@ class Pools(Generic[_T]):
             before, self._seen = self._seen, context
             if before is None or before is context:
                 return
-            taken = withdrawn(before, context, self._tls.trust_domains)
+            taken = withdrawn(before, context, self._trust_domains)
             streams = self._retire_now() if taken else self._retire_soon()
         self._report(taken, streams)
         if taken:
@@ -188,7 +196,9 @@ class Pools(Generic[_T]):
 
     def _hang_up(self, stream: NetworkStream, reason: SpiffeError) -> None:
         self._cut[stream] = reason
-        hang_up(stream)
+        # A forked child shares its parent's connections, and has no say over them.
+        if os.getpid() == self._pid:
+            hang_up(stream)
 
     def _retire_soon(self) -> list[NetworkStream]:
         pool = self._current
@@ -197,11 +207,11 @@ class Pools(Generic[_T]):
         at = self._clock.monotonic() + self._jitter(0.0, self._drain)
         # A window that is open stays: changes in quick succession must not keep a pool alive.
         pool.retire_at = at if pool.retire_at is None else min(at, pool.retire_at)
-        return list(pool.streams)
+        return pool.connections()
 
     def _retire_now(self) -> list[NetworkStream]:
         self._retire_current()
-        return [stream for pool in self.retired for stream in pool.streams]
+        return [stream for pool in self.retired for stream in pool.connections()]
 
     def _retire_current(self) -> None:
         if self._current is not None:

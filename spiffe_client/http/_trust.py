@@ -22,19 +22,16 @@ class NetworkStream(Protocol):
 
 
 def follow(
-    source: X509ContextSource,
-    *,
-    before: Callable[[X509Context], None] | None = None,
-    after: Callable[[], None],
+    source: X509ContextSource, before: Callable[[X509Context], None], *after: Callable[[], None]
 ) -> None:
-    """Have bound methods called around each change of a source, if it is one that tells.
+    """Have bound methods called before and after each change of a source, if it is one that tells.
 
     The source holds them weakly. A source that does not tell is looked at with each request.
     """
     if isinstance(source, RotatingX509Source):
-        if before is not None:
-            source.before_publish(before)
-        source.after_publish(after)
+        source.before_publish(before)
+        for notify in after:
+            source.after_publish(notify)
 
 
 def withdrawn(

@@ -50,7 +50,9 @@ class Generations:
         Raises:
             IdentityUnavailableError: The SVID cannot be loaded: the snapshot must not become current.
         """
-        generation = Generation(context, self._recipe)
+        generation = self._prepared
+        if generation is None or generation.context is not context:  # several users share one
+            generation = Generation(context, self._recipe)
         for key in keys:
             generation.inner(key)
         self._prepared = generation

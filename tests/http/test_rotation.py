@@ -177,12 +177,23 @@ class TestOrdinaryRotation:
     async def test_transport_is_not_kept_alive(self, connect, web) -> None:
         """A source holds its listeners weakly: a client that is gone is forgotten."""
         client = connect()
-        assert 1 == web.listeners
+        assert 3 == web.listeners  # prepare, release, retire
         await client.aclose()
 
         del client
         gc.collect()
         assert 0 == web.listeners
+
+    async def test_told_in_another_thread(self, connect, serve, shop, web) -> None:
+        """A source may live in another thread; nothing is closed there, the next request does it."""
+        url = serve(SHOP, shop_app())
+        async with connect(drain=0) as client:
+            first = await client.get(url)
+            await anyio.to_thread.run_sync(web.publish, shop.context(WEB))
+            second = await client.get(url)
+
+            assert connection_of(first) is not connection_of(second)
+            assert not is_open(connection_of(first))
 
 
 class TestNewConnections:
@@ -329,6 +340,20 @@ class TestWithdrawal:
             with pytest.raises(httpx.ConnectError, match="taken back"):
                 await client.get(url)
         assert find(e.value, SourceError) is not None
+
+    async def test_forked_child_does_not_hang_up_on_the_parent(
+        self, connect, serve, web, monkeypatch
+    ) -> None:
+        """The two share a socket: what the child does to the connection happens to the parent's."""
+        url = serve(SHOP, shop_app())
+        async with connect() as client:
+            first = await client.get(url)
+            pools = client.transport._pools
+            with monkeypatch.context() as in_child:
+                in_child.setattr("os.getpid", lambda: -1)
+                pools._lose(SourceClosedError("opened before the fork"))
+
+            assert connection_of(first).get_extra_info("is_readable") is False
 
     async def test_own_identity_expired(self, connect, serve, shop, web, hold) -> None:
         """It was true when it was shown: what has begun may end, nothing new begins."""
