@@ -177,6 +177,13 @@ class TestContexts:
                     with pytest.raises(ssl.SSLError):
                         facade.wrap_socket(raw, server_side=facade.protocol is ssl.PROTOCOL_TLS_SERVER)
 
+    def test_roles_cannot_be_mixed_up(self) -> None:
+        """A context is for one end; the ssl module sees to it."""
+        tls = tls_of(ME)
+        for facade, server_side in ((tls.client_context(), True), (tls.server_context(), False)):
+            with pytest.raises(ssl.SSLError, match="Cannot create a"):
+                facade.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=server_side)
+
     def test_private_wrapping_fails_closed(self) -> None:
         """Below the classes there is nothing to be believed with."""
         facade = tls_of(ME).client_context()
@@ -326,37 +333,13 @@ class TestSockets:
                 with pytest.raises((AttributeError, ValueError)):  # the ssl module's own
                     connection.do_handshake()
 
-    def test_leaving_tls_with_a_verified_peer(self) -> None:
-        """STARTTLS the other way round: the user's decision, once it is known who listens."""
-        a, b = socket.socketpair()
-        with a, b:
-            facade, server = tls_of(ME).client_context(), plain_server(GOOD)
-            heard = bytearray()
-
-            def serve() -> None:
-                with server.wrap_socket(b, server_side=True) as connection, connection.unwrap() as bare:
-                    while len(heard) < 3:
-                        heard.extend(bare.recv(3))
-                    bare.sendall(b"clear too" * 4)
-
-            thread = threading.Thread(target=serve)
-            thread.start()
-            with facade.wrap_socket(a) as connection, tempfile.TemporaryFile() as file:
-                file.write(b"4")
-                file.flush()
-                bare = connection.unwrap()
-                bare.send(b"1")
-                bare.sendall(b"2")
-                with pytest.raises(OSError):  # as on any connected socket
-                    bare.sendto(b"3", "/nobody")
-                bare.sendfile(file)
-                buffer = bytearray(9)
-                assert b"clear too" == bare.recv(9)
-                assert (9, b"clear too") == (bare.recv_into(buffer), bytes(buffer))
-                assert b"clear too" == bare.recvfrom(9)[0]
-                assert 9 == bare.recvfrom_into(buffer, 9)[0]
-            thread.join()
-        assert b"124" == heard
+    @pytest.mark.parametrize("use", sorted(IN_THE_CLEAR))
+    def test_not_connected_yet(self, use: str) -> None:
+        """Nobody can hear it: the operating system's own error."""
+        with tls_of(ME).client_context().wrap_socket(socket.socket()) as connection:
+            with pytest.raises((OSError, TypeError)) as e:  # TypeError: sendto(…, 0, None) of the ssl module
+                IN_THE_CLEAR[use](connection)
+            assert not isinstance(e.value, ssl.SSLError)
 
     def test_connecting_later(self) -> None:
         """A socket that is wrapped first and connected afterwards."""

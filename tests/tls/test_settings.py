@@ -67,6 +67,12 @@ class TestFacade:
         for facade in facades():
             assert {"x509": 0, "crl": 0, "x509_ca": 0} == facade.cert_store_stats()
 
+    def test_no_way_to_go_on_unverified(self) -> None:
+        """Renegotiation could change the peer, tickets and compression have no place here."""
+        wanted = ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION
+        for facade in facades():
+            assert wanted == facade.options & wanted
+
     def test_each_setting_was_thought_about(self) -> None:
         """Every public attribute of `SSLContext` on this Python is classified above."""
         public = {n for n in dir(ssl.SSLContext) if not n.startswith("_")}
