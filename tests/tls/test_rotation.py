@@ -110,6 +110,15 @@ class TestPrepare:
         presented(client)
         assert 2 == tls.stats.generations
 
+    def test_twice_for_the_same_snapshot(self) -> None:
+        """Several that share one `SpiffeTls` each have it prepared: the work is done once."""
+        tls = tls_of(fresh())
+        client, after = tls.client_context(), fresh()
+        for _ in range(2):
+            tls.prepare(after)
+        assert 1 == tls.stats.generations
+        del client
+
     def test_an_identity_that_cannot_be_loaded(self) -> None:
         """Is refused before anybody uses it; what is there goes on."""
         tls = tls_of(
