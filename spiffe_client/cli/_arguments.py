@@ -158,12 +158,12 @@ _EXAMPLES = {
 
   [[entry]]
   id = "spiffe://dev.example/orders"
-  selectors = { uid = 1000, path = "/usr/bin/python3" }  # all must match; also gid, pid
+  selectors = { uid = 1000, path = "/usr/bin/python3" }  # all; also gid, pid
 
   [[entry]]
   id = "spiffe://dev.example/tester"
-  any = true                                # whoever opens the socket, without selectors
-  ttl = 60                                  # seconds; this and the rest may be left out
+  any = true                            # in place of selectors: everybody
+  ttl = 60                              # seconds; the rest may be left out
   hint = "internal"
   dns_names = ["tester.internal"]
   federates_with = ["partner.example"]
