@@ -74,10 +74,12 @@ class Portal:
 
     Args:
         backend: `asyncio` or `trio`.
+        owner: What its user knows it as, for messages.
     """
 
-    def __init__(self, *, backend: str = "asyncio") -> None:
+    def __init__(self, *, backend: str = "asyncio", owner: str = "this") -> None:
         self._backend = backend
+        self._owner = owner
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._portal: BlockingPortal | None = None
@@ -94,7 +96,7 @@ class Portal:
         self._refuse_fork()
         with self._lock:
             if self._closed:
-                raise SourceClosedError("this was closed; open a new one")
+                raise SourceClosedError(f"{self._owner} was closed; open a new one")
             if self._portal is None:
                 self._pid = os.getpid()
                 started: Future[BlockingPortal] = Future()
@@ -138,7 +140,9 @@ class Portal:
         self._refuse_fork()
         portal = self._portal
         if portal is None:
-            raise SourceClosedError("this is not open: open it first, or open a new one if it was closed")
+            raise SourceClosedError(
+                f"{self._owner} is not open: open it first (`with`), or a new one if it was closed"
+            )
 
         call = _Call(function, args, timeout)
         try:
@@ -151,7 +155,7 @@ class Portal:
         try:
             return future.result()
         except CancelledError:
-            raise SourceClosedError("this was closed while the call was running") from None
+            raise SourceClosedError(f"{self._owner} was closed while the call was running") from None
         except BaseException:
             if not future.done():  # it is not the coroutine's own, but a signal handler's
                 call.abandon(portal)
@@ -172,7 +176,7 @@ class Portal:
     def _refuse_fork(self) -> None:
         if self._forked:
             raise SourceClosedError(
-                "this was opened before the process was forked and its background thread stayed "
+                f"{self._owner} was opened before the process was forked and its background thread stayed "
                 "with the parent; open a new one in the child"
             )
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, ClassVar, Self, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
+from spiffe_client._frames import async_border
 from spiffe_client._retry import Backoff
 from spiffe_client.audit import EventSink
 from spiffe_client.sources import X509Source
@@ -62,6 +63,11 @@ class _Terms(TypedDict):
     on_event: EventSink | None
 
 
+class _Identity(X509Source):
+    _OWNER = "this Workload"
+    _OPENING = "`async with Workload() as me:` or await open()"
+
+
 class Workload:
     """This workload: who it is, and how it calls and is called.
 
@@ -84,6 +90,9 @@ class Workload:
     Raises:
         EndpointError: The Workload API's address is missing or malformed.
     """
+
+    # Speaks of itself as its user knows it; the blocking Workload has another.
+    _source: ClassVar[type[X509Source]] = _Identity
 
     def __init__(
         self,
@@ -108,7 +117,7 @@ class Workload:
             "clock": clock,
             "on_event": on_event,
         }
-        self._x509 = X509Source(self._client, picker=picker, **self._terms)
+        self._x509 = self._source(self._client, picker=picker, **self._terms)
         self._jwt: JwtSource | None = None
         # What prepares a context's next generation has to live as long as the context does.
         self._tls: WeakKeyDictionary[ssl.SSLContext, SpiffeTls] = WeakKeyDictionary()
@@ -199,6 +208,7 @@ class Workload:
         """Return a JWT-SVID that is valid now; see `JwtSource.fetch_jwt_svid`."""
         return await self._tokens().fetch_jwt_svid(audience, *more, subject=subject, hint=hint)
 
+    @async_border
     async def verify_jwt_svid(self, token: str, audience: str | Collection[str]) -> JwtSvid:
         """Verify somebody's JWT-SVID offline; see `JwtSource.verify_jwt_svid`.
 

@@ -6,7 +6,8 @@ bundle, never before: it decides about an identity that is already proven. There
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from spiffe_client.errors import InvalidIdError, PeerNotAllowedError
@@ -58,12 +59,47 @@ class Authorizer:
         """
         if isinstance(peer, Authorizer):
             return peer
-        if isinstance(peer, (SpiffeId, str)):
+        if isinstance(peer, SpiffeId):
             return allow(peer)
+        if isinstance(peer, str):
+            return _allow_text(peer)
         raise TypeError(
             f"peer= must say who may be on the other end (a SPIFFE ID or an Authorizer such as "
-            f"member_of(…)), got {type(peer).__name__}"
+            f"member_of(…)), got {type(peer).__name__}{_hint(peer)}"
         )
+
+
+def _hint(peer: object) -> str:
+    """Say what somebody who passed this probably meant."""
+    if isinstance(peer, Iterable):
+        return "; for several peers say any_of(allow(…), allow(…))"
+    if callable(peer):
+        return '; for a rule of your own say custom("what it allows", function)'
+    return ""
+
+
+def _allow_text(peer: str) -> Authorizer:
+    try:
+        return allow(peer)
+    except InvalidIdError as error:
+        meant = _meant(peer)
+        if meant is None:
+            raise
+        raise InvalidIdError(f"{error}; did you mean {meant}?") from error
+
+
+def _meant(peer: str) -> str | None:
+    """Return what a string that is no workload's SPIFFE ID stands for elsewhere, None if nothing."""
+    stem = peer.removesuffix("*").rstrip("/")
+    try:
+        spiffe_id = SpiffeId.parse(stem if "://" in stem else f"spiffe://{stem}")
+    except InvalidIdError:
+        return None
+    if peer == str(spiffe_id):
+        return None  # allow() has said it itself
+    if not spiffe_id.path:
+        return f"member_of({spiffe_id.trust_domain.name!r})"
+    return f"{'under' if peer.endswith('/*') else 'allow'}({str(spiffe_id)!r})"
 
 
 def _workload_id(value: SpiffeId | str) -> SpiffeId:
@@ -173,8 +209,12 @@ def custom(
 
     Raises:
         InvalidIdError: One of `trust_domains` is not a trust domain.
+        TypeError: `permits` is a coroutine function, which could not allow anybody.
         ValueError: `trust_domains` is empty, which would allow nobody.
     """
+    # The method too: an object may have an async one.
+    if any(map(inspect.iscoroutinefunction, (permits, type(permits).__call__))):
+        raise TypeError("custom() needs a plain function: it is called in the handshake and not awaited")
     domains = None if trust_domains is None else frozenset(map(_trust_domain, trust_domains))
     if domains is not None and not domains:
         raise ValueError("custom() with an empty trust_domains would allow nobody")

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from spiffe_client import _workload
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
+from spiffe_client._frames import border
 from spiffe_client._portal import Portal
 from spiffe_client._retry import Backoff
 from spiffe_client.audit import EventSink
 from spiffe_client.errors import SourceClosedError
-from spiffe_client.sources import Health, OnRedaction
+from spiffe_client.sources import Health, OnRedaction, X509Source
 from spiffe_client.workload_api import Endpoint
 
 if TYPE_CHECKING:
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
     from spiffe_client.workload_api import X509Context
 
 __all__ = ["Workload"]
+
+
+class _Identity(X509Source):
+    _OWNER = "this Workload"
+    _OPENING = "`with Workload() as me:` or open()"
+
+
+class _Inner(_workload.Workload):
+    _source = _Identity
 
 
 class Workload:
@@ -65,7 +75,7 @@ class Workload:
         clock: Clock = SYSTEM_CLOCK,
         on_event: EventSink | None = None,
     ) -> None:
-        self._inner = _workload.Workload(
+        self._inner = _Inner(
             endpoint,
             picker=picker,
             hint=hint,
@@ -76,7 +86,7 @@ class Workload:
             clock=clock,
             on_event=on_event,
         )
-        self._portal = Portal()
+        self._portal = Portal(owner="this Workload")
 
     def open(self) -> Self:
         """Start the background thread and wait for the first SVID.
@@ -203,6 +213,7 @@ class Workload:
 
         return self._portal.call(fetch, timeout=timeout)
 
+    @border
     def verify_jwt_svid(self, token: str, audience: str | Collection[str]) -> JwtSvid:
         """Verify somebody's JWT-SVID offline; see `JwtSource.verify_jwt_svid`."""
         return self._portal.call(self._inner.verify_jwt_svid, token, audience)

@@ -18,9 +18,11 @@ class Event:
     """Something that happened to an identity or a channel.
 
     Attributes:
-        name: Stable, dotted: `svid.updated`, `svid.refused`, `svid.redacted`, `svid.withdrawn`,
-            `bundle.refused`, `source.unavailable`, `source.recovered`, `source.crashed`,
-            `peer.refused`, `connection.retired`.
+        name: Stable, dotted. Of identities `svid.updated`, `svid.refused`, `svid.redacted`,
+            `svid.withdrawn`, `svid.expired`; of bundles alone `bundle.updated`, `bundle.refused`,
+            `bundle.redacted`, `bundle.withdrawn`, `bundle.expired`; of what follows either
+            `source.unavailable`, `source.recovered`, `source.listener_failed`, `source.crashed`;
+            of channels `peer.refused`, `connection.retired`, `connection.drain_crashed`.
         message: The same for people, without secrets.
         attributes: Public facts: IDs, serials, expiries, error codes. Never keys or tokens.
         level: As in `logging`.

@@ -62,7 +62,7 @@ class Feed(Generic[_T]):
     """
 
     def __init__(self, topic: Topic[_T], terms: Terms) -> None:
-        self.holding: Holding[_T] = Holding(topic.what, terms.clock)
+        self.holding: Holding[_T] = Holding(topic.what, terms.clock, owner=terms.owner, opening=terms.opening)
         self.before: Hooks[[_T]] = Hooks()
         self.after: Hooks[[]] = Hooks()
         self._topic = topic
@@ -104,7 +104,7 @@ class Feed(Generic[_T]):
         """Serve nothing any more; the background task is stopped by its owner."""
         served = self.holding.value is not None
         self.holding.close(why, crash=crash)
-        self._settle(crash or SourceClosedError(f"the source of {self._topic.what} {why}"))
+        self._settle(crash or SourceClosedError(f"{self.holding.owner} {why}"))
         if served:
             self._notify()
 

@@ -27,21 +27,27 @@ class Holding(Generic[_T]):
     Args:
         what: What is held, for messages: `the X.509 identity`.
         clock: Tells what has expired.
+        owner: What the user has to open and close, for messages; the source by default.
+        opening: How.
 
     Attributes:
+        owner: As above.
         latest: The value with its expiry, or None where there is nothing to serve.
         crash: What the background task died of, if it did.
     """
 
-    def __init__(self, what: str, clock: Clock) -> None:
+    def __init__(
+        self, what: str, clock: Clock, *, owner: str = "", opening: str = "`async with` or await open()"
+    ) -> None:
         self._what = what
+        self.owner = owner or f"the source of {what}"
         self._clock = clock
         self._pid: int | None = None
         # Value and expiry travel together, so that a reader on another thread never sees one
         # generation's value with another one's expiry.
         self.latest: Latest[tuple[_T, datetime | None] | None] = Latest(None)
         self._health = Health("closed", clock.now())
-        self._why_closed = "was not opened yet: use `async with` or await open()"
+        self._why_closed = f"was not opened yet: use {opening}"
         self.crash: SourceError | None = None
         self._ended = False
 
@@ -174,7 +180,7 @@ class Holding(Generic[_T]):
     def _why_not(self) -> SourceError:
         if self._forked:
             return SourceClosedError(
-                f"the source of {self._what} was opened before this process was forked, and its "
+                f"{self.owner} was opened before this process was forked, and its "
                 f"updates go to the parent; open a new one in the child"
             )
         if self._health.state == "withdrawn":
@@ -184,7 +190,7 @@ class Holding(Generic[_T]):
             return SourceError(
                 f"there was no first update of {self._what} yet{_because(self._health.last_error)}"
             )
-        error = SourceClosedError(f"the source of {self._what} {self._why_closed}")
+        error = SourceClosedError(f"{self.owner} {self._why_closed}")
         error.__cause__ = self.crash
         return error
 

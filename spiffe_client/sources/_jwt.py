@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
+from spiffe_client._frames import border
 from spiffe_client._retry import Backoff
 from spiffe_client.audit import EventSink, safe_sink
 from spiffe_client.bundle import BundleSet, JwtBundle
-from spiffe_client.errors import InvalidRequestError
+from spiffe_client.errors import InvalidAudienceError
 from spiffe_client.ids import SpiffeId
 from spiffe_client.sources._bundles import Bundles
 from spiffe_client.sources._choice import choose
@@ -95,7 +96,7 @@ class JwtSource(Source):
             hint: Only an identity with this hint is meant; None for the source's own `hint`.
 
         Raises:
-            InvalidRequestError: There is no audience, or an empty one.
+            InvalidAudienceError: There is no audience, or an empty one.
             InvalidIdError: `subject` is not a SPIFFE ID.
             WorkloadApiError: The Workload API does not issue it.
             JwtSvidError: What it issued is no JWT-SVID, or is expired already.
@@ -103,8 +104,8 @@ class JwtSource(Source):
         """
         self._feed.holding.refuse_unopened()
         order = (*([audience] if isinstance(audience, str) else audience), *more)
-        if not order or not all(order):
-            raise InvalidRequestError("a JWT-SVID needs an audience: name who will verify it")
+        if not order or not all(isinstance(value, str) and value for value in order):
+            raise InvalidAudienceError("a JWT-SVID needs an audience: name who will verify it")
         request = JwtRequest(
             None if subject is None else SpiffeId.parse(subject),
             frozenset(order),
@@ -113,6 +114,7 @@ class JwtSource(Source):
         )
         return await self._cache.fetch(request)
 
+    @border
     def verify_jwt_svid(self, token: str, audience: str | Collection[str]) -> JwtSvid:
         """Verify somebody's JWT-SVID with the current bundles, without asking the Workload API.
 
@@ -161,5 +163,7 @@ class JwtSource(Source):
 
     def _on_bundles(self) -> None:
         # Who may not know the bundles any more has no identity any more.
-        if self.health.state in ("withdrawn", "closed"):
+        if self.health.state == "withdrawn":
             self._cache.clear()
+        elif self.health.state == "closed":
+            self._cache.close()

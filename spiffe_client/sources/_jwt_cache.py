@@ -16,6 +16,7 @@ from spiffe_client.errors import (
     NoIdentityIssuedError,
     SourceClosedError,
     SpiffeError,
+    StaleError,
     UnavailableError,
 )
 from spiffe_client.ids import SpiffeId
@@ -64,7 +65,7 @@ class _Entry:
 
 
 class _Flight:
-    """One request on its way, for all who want its answer."""
+    """One request on its way, for all who want its answer; `done` before it came: not wanted any more."""
 
     __slots__ = ("done", "error", "svid")
 
@@ -120,6 +121,7 @@ class JwtCache:
         Raises:
             WorkloadApiError: The Workload API does not issue it.
             JwtSvidError: What it issued is no JWT-SVID, or is expired already.
+            StaleError: The identity was withdrawn meanwhile.
             SourceClosedError: The source was closed meanwhile.
         """
         until = self._clock.monotonic() + self._terms.timeout
@@ -136,14 +138,26 @@ class JwtCache:
         return svid
 
     def clear(self) -> None:
-        """Forget all tokens."""
+        """Forget all tokens, also those on their way: the identity was withdrawn."""
+        self._forget(StaleError("the JWT-SVIDs were withdrawn by their issuer", reason="withdrawn"))
+
+    def close(self) -> None:
+        """Forget all tokens, also those on their way: the source was closed."""
+        self._forget(SourceClosedError("the source of the JWT-SVIDs was closed"))
+
+    def _forget(self, error: SpiffeError) -> None:
         self._entries.clear()
+        # What was asked for before belongs to the epoch before: its answer is nobody's.
+        flights, self._flights = self._flights, {}
+        for flight in flights.values():
+            flight.error = error
+            flight.done.set()
 
     async def run(self) -> None:
         """Renew until cancelled."""
         try:
             async with anyio.create_task_group() as self._tasks:
-                for request, flight in self._flights.items():  # asked for before this task began
+                for request, flight in list(self._flights.items()):  # asked for before this task began
                     self._tasks.start_soon(self._fly, request, flight)
                 await self._agenda.run()
         finally:
@@ -172,14 +186,17 @@ class JwtCache:
                 raise ExpiredError(
                     f"the JWT-SVID just issued expired at {svid.expires_at:%Y-%m-%dT%H:%M:%SZ}"
                 )
-            self._keep(request, svid)
-            flight.svid = svid
+            if not flight.done.is_set():
+                self._keep(request, svid)
+                flight.svid = svid
         except SpiffeError as error:
-            flight.error = error
-            self._missed(request, error)
+            if not flight.done.is_set():
+                flight.error = error
+                self._missed(request, error)
         finally:
-            self._flights.pop(request, None)
-            flight.done.set()
+            if not flight.done.is_set():
+                del self._flights[request]
+                flight.done.set()
 
     def _keep(self, request: JwtRequest, svid: JwtSvid) -> None:
         now = self._clock.monotonic()

@@ -51,6 +51,7 @@ class Lifetime:
         terms: Terms,
     ) -> None:
         self._name = name
+        self._owner = terms.owner or f"this {name}"
         self._feeds = feeds
         self._companions = companions
         self._terms = terms
@@ -75,11 +76,9 @@ class Lifetime:
             SourceClosedError: It was closed, or started before a fork.
         """
         if self._forked:
-            raise SourceClosedError(
-                f"this {self._name} was opened before a fork; make a new one in the child"
-            )
+            raise SourceClosedError(f"{self._owner} was opened before a fork; make a new one in the child")
         if self._closed:
-            raise SourceClosedError(f"this {self._name} was closed; make a new one")
+            raise SourceClosedError(f"{self._owner} was closed; make a new one")
         if self._service is None:
             self._pid = os.getpid()
             for feed in self._feeds:
@@ -151,7 +150,7 @@ class Lifetime:
         # Where, and not what: the message of an unforeseen error could hold anything.
         at = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{type(error).__name__} in {at.name}, {Path(at.filename).name}:{at.lineno}"
-        crash = SourceClosedError(f"the background task of this {self._name} crashed: {where}")
+        crash = SourceClosedError(f"the background task of {self._owner} crashed: {where}")
         crash.__cause__ = error
         self._close(f"crashed: {where}", crash=crash)
         self._terms.sink(Event("source.crashed", str(crash), {"source": self._name}, logging.CRITICAL))

@@ -26,6 +26,8 @@ class Terms:
         backoff: Between attempts to reach the Workload API.
         clock: Where the time comes from.
         sink: Takes the events; does not raise.
+        owner: What the user holds, for messages, where that is not the source: `this Workload`.
+        opening: How the user opens it, for messages.
     """
 
     timeout: float = 30.0
@@ -34,3 +36,5 @@ class Terms:
     backoff: Backoff = field(default_factory=Backoff)
     clock: Clock = SYSTEM_CLOCK
     sink: EventSink = log_event
+    owner: str = ""
+    opening: str = "`async with` or await open()"

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime
+from typing import ClassVar
 
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._retry import Backoff
@@ -97,6 +98,10 @@ class X509Source(Source):
         on_event: Takes events; the default writes them to the logger `spiffe_client`.
     """
 
+    # For what is built on it: what its user opened, and how; as `Terms` has it.
+    _OWNER: ClassVar[str] = ""
+    _OPENING: ClassVar[str] = "`async with` or await open()"
+
     def __init__(
         self,
         client: WorkloadApiClient,
@@ -111,7 +116,7 @@ class X509Source(Source):
         on_event: EventSink | None = None,
     ) -> None:
         sink = safe_sink(on_event)
-        terms = Terms(timeout, on_redaction, grace, backoff, clock, sink)
+        terms = Terms(timeout, on_redaction, grace, backoff, clock, sink, self._OWNER, self._OPENING)
         self._feed: Feed[X509Context] = Feed(_Contexts(client, picker, hint), terms)
         super().__init__(Lifetime("X509Source", [self._feed], terms=terms))
 

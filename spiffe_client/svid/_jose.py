@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from spiffe_client._redact import Secret
 from spiffe_client.bundle import PublicKey, decode_base64url, parse_json_object
 from spiffe_client.errors import SvidError
 
@@ -41,7 +42,10 @@ def parse_compact(token: object, *, error: type[SvidError]) -> Jws:
         SvidError: `error`: it is too large or malformed; nothing of the token is in it.
     """
     if not isinstance(token, str):
-        raise error(f"the token is {type(token).__name__}, not text")
+        how = "; pass what its reveal() returns" if isinstance(token, Secret) else ""
+        raise error(f"the token is {type(token).__name__}, not text{how}")
+    if token[:7].lower() == "bearer ":
+        raise error("the token begins with `Bearer `: strip that, it belongs to the Authorization header")
     if len(token) > MAX_TOKEN_BYTES:
         raise error(f"the token has {len(token)} characters; at most {MAX_TOKEN_BYTES} are read")
     parts = token.split(".")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
+from spiffe_client._frames import border
 from spiffe_client._redact import Secret
 from spiffe_client.bundle import SIGNATURE_ALGORITHMS
 from spiffe_client.errors import InvalidIdError, JwtSvidError, SvidError
@@ -163,6 +164,7 @@ class JwtSvid:
     key_id: str | None = field(default=None, compare=False)
 
     @classmethod
+    @border
     def parse_unverified(cls, token: str, *, hint: str = "") -> JwtSvid:
         """Parse a token whose signature is not checked, such as one that the Workload API issued.
 

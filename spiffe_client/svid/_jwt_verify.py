@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from spiffe_client.bundle import BundleSet, JwtAuthority, JwtBundle
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from spiffe_client._frames import border
+from spiffe_client.bundle import BundleSet, JwtAuthority, JwtBundle, PublicKey
 from spiffe_client.errors import AudienceError, ExpiredError, InvalidAudienceError, SignatureError
 from spiffe_client.svid._jose import signed_by
 from spiffe_client.svid._jwt import JWT_RULES, JwtSvid, Token
@@ -15,6 +18,10 @@ __all__ = ["DEFAULT_LEEWAY", "check_signature", "check_times", "examine_jwt_svid
 
 #: How far the clocks of issuer and verifier may be apart.
 DEFAULT_LEEWAY = timedelta(seconds=5)
+#: Most keys tried on one token: a federated trust domain must not be able to buy unlimited work.
+MAX_KEYS = 16
+#: Larger public exponents only make verifying slow; 65537 is what everybody uses.
+MAX_EXPONENT_BITS = 32
 
 
 class _Presented(Token):
@@ -39,6 +46,7 @@ class _Presented(Token):
         self.leeway = leeway
 
 
+@border
 def verify_jwt_svid(
     token: str,
     bundles: BundleSet[JwtBundle],
@@ -74,6 +82,7 @@ def verify_jwt_svid(
     return JwtSvid.of(presented)
 
 
+@border
 def examine_jwt_svid(
     token: str,
     bundles: BundleSet[JwtBundle],
@@ -106,7 +115,8 @@ def check_signature(token: Token, authorities: Collection[JwtAuthority]) -> None
     """Check that one of the authorities of the token's trust domain signed it (JWT-SVID §4).
 
     A key is tried if type, curve and its own `alg` fit the token's, and if it has the `kid` that
-    the token names, or has none, or the token names none.
+    the token names, or has none, or the token names none. Of these the first 16 are tried, and
+    no RSA key with an exponent of more than 32 bits.
 
     Raises:
         SignatureError: None did.
@@ -117,8 +127,18 @@ def check_signature(token: Token, authorities: Collection[JwtAuthority]) -> None
     if not fitting:
         which = f"the key ID {key_id[:80]!r}" if key_id is not None and not named else f"a key for {alg}"
         raise SignatureError(f"no authority of {domain} has {which}")
-    if not any(signed_by(a.public_key, alg, token.jws) for a in fitting):
+    quick = [a.public_key for a in fitting if _quick(a.public_key)]
+    if not any(signed_by(key, alg, token.jws) for key in quick[:MAX_KEYS]):
+        if len(quick) > MAX_KEYS:
+            raise SignatureError(
+                f"none of the first {MAX_KEYS} authorities of {domain} for {alg} made the signature, and "
+                f"no more are tried: the token does not name one key of the {len(quick)} (`kid`)"
+            )
         raise SignatureError(f"no authority of {domain} made the signature")
+
+
+def _quick(key: PublicKey) -> bool:
+    return not isinstance(key, RSAPublicKey) or key.public_numbers().e.bit_length() <= MAX_EXPONENT_BITS
 
 
 def check_times(token: Token, at: datetime, leeway: timedelta) -> None:

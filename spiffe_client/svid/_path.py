@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from spiffe_client.errors import InvalidIdError, X509SvidError
-from spiffe_client.ids import SpiffeId
+from spiffe_client.ids import SpiffeId, TrustDomain
 from spiffe_client.svid._constraints import check_names
 from spiffe_client.svid._extensions import extensions_of, find_extension
 from spiffe_client.svid._rules import Rule
@@ -40,10 +40,17 @@ _LEAST_RSA_BITS = 2048
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """Certificates of which each is signed by the next: leaf, intermediates, anchor; and a time."""
+    """Certificates of which each is signed by the next: leaf, intermediates, anchor.
+
+    Attributes:
+        certificates: At least two.
+        at: The time to judge for.
+        trust_domain: Of the leaf.
+    """
 
     certificates: tuple[x509.Certificate, ...]
     at: datetime
+    trust_domain: TrustDomain
 
     def named(self) -> list[tuple[str, x509.Certificate]]:
         """Each certificate with how an error calls it."""
@@ -51,19 +58,23 @@ class Path:
         return list(zip(("the leaf", *between, "the authority"), self.certificates, strict=True))
 
 
-def check_signer(certificate: x509.Certificate, *, anchor: bool = False) -> None:
+def check_signer(
+    certificate: x509.Certificate, *, anchor: bool = False, trust_domain: TrustDomain | None = None
+) -> None:
     """Check what X509-SVID §3.2 and §4 demand of a signing certificate.
 
     Args:
         certificate: One that issued another.
         anchor: Whether it is an authority of the bundle, which may lack key usage altogether.
+        trust_domain: Of the leaf, if it is the one that issued the leaf; None does not look at that.
 
     Raises:
-        X509SvidError: It is no CA, may not sign certificates, or has the SPIFFE ID of a workload.
+        X509SvidError: It is no CA, may not sign certificates, or has the SPIFFE ID of a workload or
+            of another trust domain.
     """
     _check_ca(certificate)
     _check_may_sign(certificate, anchor=anchor)
-    _check_authority_id(certificate)
+    _check_authority_id(certificate, trust_domain)
 
 
 def check_key(key: object) -> None:
@@ -100,16 +111,22 @@ def _check_may_sign(certificate: x509.Certificate, *, anchor: bool = False) -> N
         raise X509SvidError("it issued a certificate without keyCertSign in its key usage")
 
 
-def _check_authority_id(certificate: x509.Certificate) -> None:
+def _check_authority_id(certificate: x509.Certificate, trust_domain: TrustDomain | None) -> None:
+    # X509-SVID §3.2: a signing certificate need not have a SPIFFE ID; one that is there MUST NOT
+    # have a path, and SHOULD reside in the trust domain of any leaf that it issues. Here it must:
+    # one that does not is another domain's key that got into a bundle. Farther up it MAY be of
+    # another trust domain, so that domains can share a root.
     names = find_extension(certificate, x509.SubjectAlternativeName)
     for uri in () if names is None else names.get_values_for_type(x509.UniformResourceIdentifier):
         if uri.lower().startswith("spiffe:"):
             try:
-                path = SpiffeId.parse(uri).path
+                spiffe_id = SpiffeId.parse(uri)
             except InvalidIdError as error:
                 raise X509SvidError(f"a signing certificate's URI is no SPIFFE ID: {error}") from error
-            if path:
+            if spiffe_id.path:
                 raise X509SvidError(f"a signing certificate has the SPIFFE ID of a workload: {uri[:120]}")
+            if trust_domain not in (None, spiffe_id.trust_domain):
+                raise X509SvidError(f"the certificate of {spiffe_id} issued a leaf of {trust_domain}")
 
 
 def _each(
@@ -173,6 +190,12 @@ def _signers_key_usage(path: Path) -> None:
     _each([anchor], partial(_check_may_sign, anchor=True))
 
 
+def _signers_ids(path: Path) -> None:
+    issuer, *above = path.named()[1:]
+    _each([issuer], partial(_check_authority_id, trust_domain=path.trust_domain))
+    _each(above, partial(_check_authority_id, trust_domain=None))
+
+
 def _length(path: Path) -> None:
     below = 0  # intermediates so far; self-issued ones do not count (RFC 5280 §4.2.1.9)
     for name, certificate in path.named()[1:]:
@@ -227,8 +250,8 @@ PATH_RULES: tuple[Rule[Path], ...] = (
     Rule(
         "signers_ids",
         "X509-SVID §3.2",
-        "no issuer on the path has the SPIFFE ID of a workload",
-        lambda path: _each(path.named()[1:], _check_authority_id),
+        "no issuer has the SPIFFE ID of a workload, nor the leaf's of another trust domain",
+        _signers_ids,
         _READ,
     ),
     Rule("path_length", "RFC 5280 §6.1.4(m)", "each issuer's path length is kept", _length, _READ),

@@ -105,7 +105,7 @@ def _path_outcomes(chain: Sequence[x509.Certificate], bundle: X509Bundle, at: da
     def issued(bundle: X509Bundle) -> None:
         nonlocal best
         for certificates in find_paths(chain, bundle):
-            outcomes = list(judge(PATH_RULES, Path(certificates, at)))
+            outcomes = list(judge(PATH_RULES, Path(certificates, at, bundle.trust_domain)))
             best = max(best, outcomes, key=_kept)
             if all(outcome.error is None for outcome in outcomes):
                 return

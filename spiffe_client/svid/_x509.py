@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from spiffe_client._frames import border
 from spiffe_client._redact import Secret
 from spiffe_client.bundle import (
     BundleSet,
@@ -69,6 +70,7 @@ class X509Svid:
         _check_pair(self.leaf, self.private_key)
 
     @classmethod
+    @border
     def parse_der(cls, chain: bytes, key: bytes, *, hint: str = "") -> X509Svid:
         """Parse what the Workload API sends.
 
@@ -87,6 +89,7 @@ class X509Svid:
         return cls(certificates, _load(_load_der_key, key), hint)
 
     @classmethod
+    @border
     def load_pem(cls, chain: bytes, key: bytes, *, hint: str = "") -> X509Svid:
         """Parse PEM, as files hold it; limits and errors as `parse_der`.
 

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from spiffe_client._frames import border
 from spiffe_client._redact import Secret
 from spiffe_client.bundle import BundleSet, JwtAuthority, PublicKey, parse_json_object
 from spiffe_client.bundle.experimental import WitBundle
@@ -79,6 +80,7 @@ class WitSvid:
         return self.wit.expires_at
 
     @classmethod
+    @border
     def parse_unverified(cls, token: str, key: str, *, hint: str = "") -> WitSvid:
         """Parse what the Workload API sends; the signature is not checked.
 
@@ -120,16 +122,24 @@ def verify_wit_svid(
     """
     if at.tzinfo is None or leeway < timedelta():
         raise ValueError("at= must have a time zone, leeway= must not be negative")
-    checked = _checked(token)
+    # Not a border: `possession` is the caller's and its errors keep their frames, this one too.
+    secret = Secret(token)
+    del token
+    wit = _verified(secret, bundles, at, leeway)
+    possession(wit.key, wit.key_alg)
+    return wit
+
+
+@border
+def _verified(token: Secret[str], bundles: BundleSet[WitBundle], at: datetime, leeway: timedelta) -> Wit:
+    checked = _checked(token.reveal())
     bundle = bundles[checked.id.trust_domain]
     try:
         check_signature(checked, bundle.authorities)
         check_times(checked, at, leeway)
     except JwtSvidError as error:
         raise WitSvidError(str(error)) from error
-    wit = _wit(checked)
-    possession(wit.key, wit.key_alg)
-    return wit
+    return _wit(checked)
 
 
 def _checked(token: str) -> Token:

@@ -9,9 +9,11 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
+from spiffe_client._frames import async_border, border
 from spiffe_client._grpc import Limits
+from spiffe_client._redact import Secret
 from spiffe_client.bundle import BundleSet, X509Bundle
-from spiffe_client.errors import InvalidRequestError, JwtSvidError
+from spiffe_client.errors import InvalidRequestError, JwtSvidError, NoIdentityIssuedError
 from spiffe_client.ids import SpiffeId
 from spiffe_client.workload_api._context import X509Context
 from spiffe_client.workload_api._endpoint import Endpoint
@@ -133,7 +135,7 @@ class WorkloadApiClient:
             subject: Whose token; None for all identities of this workload.
 
         Raises:
-            InvalidRequestError: The audience is empty.
+            InvalidAudienceError: The audience is empty.
             InvalidIdError: The subject is no SPIFFE ID.
             WorkloadApiError: There is no answer, or not a well-formed one.
             JwtSvidError: A token is malformed, expired, or not what was asked for.
@@ -141,8 +143,13 @@ class WorkloadApiClient:
         from spiffe_client.workload_api import _jwt  # not on the way to the first X509-SVID
 
         request = _jwt.jwt_svid_request(audience, subject)
-        answer = await self._caller.ask("FetchJWTSVID", request)
-        return _jwt.read_jwt_svids(answer, request, at=self._clock.now())
+        try:
+            answer = Secret(await self._caller.ask("FetchJWTSVID", request))
+        except NoIdentityIssuedError as error:
+            if subject is None:
+                raise
+            raise NoIdentityIssuedError(f"{subject} is not issued to this process: {error}") from error
+        return _jwt.read_jwt_svids(answer.reveal(), request, at=self._clock.now())
 
     async def fetch_jwt_bundles(self, *, refused: Refused = log_refused) -> BundleSet[JwtBundle]:
         """Return the bundles to verify JWT-SVIDs with, and nothing else (Workload API §6.2.2).
@@ -166,6 +173,7 @@ class WorkloadApiClient:
         read = partial(read_jwt_bundles, refused=refused)
         return self._caller.watch("FetchJWTBundles", Empty(), read, refused)
 
+    @async_border
     async def validate_jwt_svid(self, token: str, *, audience: str) -> ValidatedJwtSvid:
         """Have a JWT-SVID validated by the Workload API (Workload API §6.2.3).
 
@@ -174,7 +182,8 @@ class WorkloadApiClient:
             audience: Who is asking: the token has to be for it.
 
         Raises:
-            InvalidRequestError: The token or the audience is empty.
+            InvalidAudienceError: The audience is empty.
+            InvalidRequestError: The token is.
             JwtSvidError: The Workload API does not accept the token.
             WorkloadApiError: There is no answer, or not a well-formed one.
         """
@@ -188,5 +197,6 @@ class WorkloadApiClient:
             raise JwtSvidError(f"the Workload API does not accept the JWT-SVID: {error.__cause__}") from error
         return _jwt.read_validated(answer)
 
+    @border
     def _x509_context(self, refused: Refused, message: bytes) -> X509Context:
         return read_x509_context(message, at=self._clock.now(), refused=refused)

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from spiffe_client._clock import Clock
+from spiffe_client._frames import border
 from spiffe_client._grpc import Limits, StatusError
 from spiffe_client.bundle import BundleSet
 from spiffe_client.bundle.experimental import WitBundle
@@ -107,6 +108,7 @@ class ExperimentalProfiles:
         read = partial(_read_bundles, refused=refused)
         return self._caller.watch("FetchWITBundles", Empty(), read, refused)
 
+    @border
     def _wit_svids(self, request: WitSvidRequest, data: bytes) -> tuple[WitSvid, ...]:
         response = WitSvidResponse.decode(data)
         check_mandatory("WITSVIDResponse", response, "svids")

@@ -6,8 +6,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from types import MappingProxyType
 
+from spiffe_client._frames import border
 from spiffe_client.bundle import BundleSet, JwtBundle
-from spiffe_client.errors import ExpiredError, InvalidRequestError, JwtSvidError, ProtocolError
+from spiffe_client.errors import (
+    ExpiredError,
+    InvalidAudienceError,
+    InvalidRequestError,
+    JwtSvidError,
+    ProtocolError,
+    SpiffeError,
+)
 from spiffe_client.ids import SpiffeId
 from spiffe_client.svid import JwtSvid
 from spiffe_client.workload_api._jwt_messages import (
@@ -35,14 +43,14 @@ def jwt_svid_request(audience: str | Sequence[str], subject: SpiffeId | str | No
     """Make the request for tokens; the audience is passed on as it is.
 
     Raises:
-        InvalidRequestError: There is no audience, or an empty one.
+        InvalidAudienceError: There is no audience, or an empty one.
         InvalidIdError: The subject is no SPIFFE ID.
     """
     audiences = (audience,) if isinstance(audience, str) else tuple(audience)
     if not audiences:
-        raise InvalidRequestError("an audience is needed: whom shall the JWT-SVID be for?")
+        raise InvalidAudienceError("an audience is needed: whom shall the JWT-SVID be for?")
     for text in audiences:
-        _check_text("the audience of a JWT-SVID", text)
+        _check_text("the audience of a JWT-SVID", text, InvalidAudienceError)
     return JwtSvidRequest(audiences, "" if subject is None else str(SpiffeId.parse(subject)))
 
 
@@ -50,13 +58,15 @@ def validate_request(token: str, audience: str) -> ValidateJwtSvidRequest:
     """Make the request to validate a token.
 
     Raises:
-        InvalidRequestError: The audience or the token is empty.
+        InvalidAudienceError: The audience is empty.
+        InvalidRequestError: The token is.
     """
-    _check_text("the audience that a JWT-SVID is validated for", audience)
-    _check_text("the JWT-SVID to validate", token)
+    _check_text("the audience that a JWT-SVID is validated for", audience, InvalidAudienceError)
+    _check_text("the JWT-SVID to validate", token, InvalidRequestError)
     return ValidateJwtSvidRequest(audience, token)
 
 
+@border
 def read_jwt_svids(data: bytes, request: JwtSvidRequest, *, at: datetime) -> tuple[JwtSvid, ...]:
     """Read a JWTSVIDResponse.
 
@@ -110,11 +120,11 @@ def read_validated(data: bytes) -> ValidatedJwtSvid:
     return ValidatedJwtSvid(spiffe_id, MappingProxyType(response.claims))
 
 
-def _check_text(what: str, text: object) -> None:
+def _check_text(what: str, text: object, error: type[SpiffeError]) -> None:
     if not isinstance(text, str) or not text:
-        raise InvalidRequestError(f"{what} must be text and not empty")
+        raise error(f"{what} must be text and not empty")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidRequestError(f"{what} holds half of a surrogate pair")
+        raise error(f"{what} holds half of a surrogate pair")
 
 
 def _read_svid(where: str, entry: JwtSvidEntry, request: JwtSvidRequest, at: datetime) -> JwtSvid:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from spiffe_client._frames import without_frames
 from spiffe_client.bundle import BundleSet
 from spiffe_client.errors import BundleError, InvalidIdError, ProtocolError
 from spiffe_client.ids import SpiffeId, TrustDomain
@@ -84,7 +85,7 @@ def read_bundles(
         except (BundleError, InvalidIdError) as error:
             shown = key if len(key) <= 120 else key[:120] + "…"
             problem = BundleError(f"{where}: the bundle of {shown!r} is left out: {error}")
-            problem.__cause__ = error
+            problem.__cause__ = without_frames(error)
             refused(problem)
     return bundles
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from spiffe_client._frames import async_border, without_frames
 from spiffe_client._grpc import Limits, Status, StatusError, server_stream, unary
 from spiffe_client.audit import Event, log_event
 from spiffe_client.errors import (
     AccessDeniedError,
     InvalidRequestError,
     NoIdentityIssuedError,
+    ProtocolError,
     SpiffeError,
     UnavailableError,
     UnexpectedStatusError,
@@ -33,7 +36,7 @@ Refused = Callable[[SpiffeError], None]
 #: Keeps a server-side request forger from reading keys (Workload Endpoint §3).
 _METADATA: Sequence[tuple[str, str]] = (("workload.spiffe.io", "true"),)
 
-#: Shorter texts are no token and no signature.
+#: Shorter pieces of a token are of no use to anybody.
 _SECRET = 16
 
 _T = TypeVar("_T")
@@ -59,6 +62,7 @@ class Caller:
         self.limits = limits
         self._connect = partial(connect, endpoint)
 
+    @async_border
     async def ask(self, method: str, request: Message, *, hide: str = "") -> bytes:
         """Make a call that is answered with one message.
 
@@ -81,6 +85,8 @@ class Caller:
             )
         except StatusError as error:
             ended = StatusError(error.status, _without(error.details, hide))
+        except (UnavailableError, ProtocolError) as error:
+            raise self.located(error)  # noqa: B904 - it is the same error
         # Outside the handler: the original would still quote the token.
         raise self.error_of(method, ended) from ended
 
@@ -96,8 +102,9 @@ class Caller:
             refused: Told of each such message; the stream goes on.
         """
         stream = self.stream(method, request, keepalive=30.0)
-        return Watch(stream, read, refused, partial(self.error_of, method))
+        return Watch(stream, read, refused, partial(self.meaning, method))
 
+    @async_border
     async def first(self, method: str, request: Message) -> bytes:
         """Return the first message of a stream, and close it.
 
@@ -108,8 +115,8 @@ class Caller:
             async with self.stream(method, request, keepalive=None) as messages:
                 async for message in messages:
                     return message
-        except StatusError as error:
-            raise self.error_of(method, error) from error
+        except (StatusError, UnavailableError, ProtocolError) as error:
+            raise self.meaning(method, error)  # noqa: B904 - it links to the status itself
         raise UnavailableError(f"{method}: the Workload API ended the stream without an answer")
 
     def stream(
@@ -131,6 +138,20 @@ class Caller:
             keepalive=keepalive,
             limits=self.limits,
         )
+
+    def meaning(self, method: str, error: Exception) -> Exception:
+        """Return what a call that failed raises: what a status means, else the error with its place."""
+        if not isinstance(error, StatusError):
+            return self.located(error)
+        meant = self.error_of(method, error)
+        meant.__cause__ = error
+        return meant
+
+    def located(self, error: Exception) -> Exception:
+        """Return an error of the connection with the endpoint's address in its message."""
+        if str(self.endpoint) not in str(error):
+            error.args = (f"{self.endpoint}: {error}", *error.args[1:])
+        return error
 
     def error_of(self, method: str, error: StatusError) -> WorkloadApiError:
         """Return what a status means (Workload Endpoint §6 and appendix A)."""
@@ -156,16 +177,19 @@ class Watch(AbstractAsyncContextManager["Watch[_T]"], AsyncIterator[_T], Generic
         stream: AbstractAsyncContextManager[AsyncIterator[bytes]],
         read: Callable[[bytes], _T],
         refused: Refused,
-        error_of: Callable[[StatusError], WorkloadApiError],
+        meaning: Callable[[Exception], Exception],
     ) -> None:
         self._stream = stream
         self._read = read
         self._refused = refused
-        self._error_of = error_of
+        self._meaning = meaning
         self._messages: AsyncIterator[bytes]
 
     async def __aenter__(self) -> Self:
-        self._messages = await self._stream.__aenter__()
+        try:
+            self._messages = await self._stream.__aenter__()
+        except (UnavailableError, ProtocolError) as error:
+            raise self._meaning(error)  # noqa: B904 - it is the same error
         return self
 
     async def __aexit__(
@@ -173,16 +197,21 @@ class Watch(AbstractAsyncContextManager["Watch[_T]"], AsyncIterator[_T], Generic
     ) -> None:
         await self._stream.__aexit__(kind, error, trace)
 
+    @async_border
     async def __anext__(self) -> _T:
+        handled = sys.exception()
         while True:
-            try:
-                message = await anext(self._messages)
-            except StatusError as error:
-                raise self._error_of(error) from error
+            message = await self._next()
             try:
                 return self._read(message)
             except SpiffeError as error:
-                self._refused(error)
+                self._refused(without_frames(error, handled=handled))
+
+    async def _next(self) -> bytes:
+        try:
+            return await anext(self._messages)
+        except (StatusError, UnavailableError, ProtocolError) as error:
+            raise self._meaning(error)  # noqa: B904 - it links to the status itself
 
 
 def _path(method: str) -> str:
@@ -204,8 +233,14 @@ _MEANINGS: Mapping[int, tuple[Callable[[str], WorkloadApiError], str]] = {
 
 
 def _without(details: str, token: str) -> str:
-    """Return the details without the token, and without its signature alone, which is as secret."""
-    for part in (token, token.rpartition(".")[2]):
-        if len(part) >= _SECRET:
-            details = details.replace(part, "…")
-    return details
+    """Return the details without the token and without pieces of it: details may be cut anywhere."""
+    kept, at = "", 0
+    while at < len(details):
+        end = at + _SECRET
+        if end > len(details) or details[at:end] not in token:
+            kept, at = kept + details[at], at + 1
+            continue
+        while end < len(details) and details[at : end + 1] in token:
+            end += 1
+        kept, at = kept + "…", end
+    return kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from spiffe_client._frames import border
 from spiffe_client.bundle import BundleSet, X509Bundle
 from spiffe_client.errors import BundleError, ProtocolError, X509SvidError
 from spiffe_client.ids import SpiffeId, TrustDomain
@@ -22,6 +23,7 @@ from spiffe_client.workload_api._rpc import Refused
 __all__ = ["read_x509_bundles", "read_x509_context"]
 
 
+@border
 def read_x509_context(data: bytes, *, at: datetime, refused: Refused) -> X509Context:
     """Read an X509SVIDResponse.
 

@@ -55,6 +55,54 @@ class TestAllow:
         assert {PROD, STAGE} == allow(ORDERS, "spiffe://stage.example/x").trust_domains
 
 
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("peer", "hint"),
+        [
+            ("dev.example", "member_of('dev.example')"),
+            ("spiffe://dev.example/", "member_of('dev.example')"),
+            ("spiffe://dev.example/*", "member_of('dev.example')"),
+            ("spiffe://dev.example", "member_of('dev.example')"),
+            ("spiffe://dev.example/a/*", "under('spiffe://dev.example/a')"),
+            ("dev.example/a", "allow('spiffe://dev.example/a')"),
+        ],
+    )
+    def test_what_was_meant(self, peer: str, hint: str) -> None:
+        """A string that is almost an ID says what to write instead, and allows nobody."""
+        with pytest.raises(InvalidIdError) as e:
+            Authorizer.parse(peer)
+        assert hint in str(e.value)
+
+    def test_nothing_is_guessed_from_nonsense(self) -> None:
+        """No hint that is no help."""
+        with pytest.raises(InvalidIdError) as e:
+            Authorizer.parse("http://[")
+        assert "did you mean" not in str(e.value)
+
+    @pytest.mark.parametrize(
+        ("peer", "hint"), [([ORDERS], "any_of(allow("), (lambda peer: True, "custom("), (None, "NoneType")]
+    )
+    def test_what_is_no_peer(self, peer: object, hint: str) -> None:
+        """A list and a function have a word of their own."""
+        with pytest.raises(TypeError) as e:
+            Authorizer.parse(peer)
+        assert hint in str(e.value)
+
+    def test_a_coroutine_function_is_refused_when_made(self) -> None:
+        """It would never be awaited and allow nobody."""
+
+        async def permits(peer: SpiffeId) -> bool:
+            return True
+
+        class Rule:
+            async def __call__(self, peer: SpiffeId) -> bool:
+                return True
+
+        for rule in (permits, Rule()):
+            with pytest.raises(TypeError, match="plain function"):
+                custom("mine", rule)
+
+
 class TestMemberOf:
     @pytest.mark.parametrize("domain", ["prod.example", PROD, "spiffe://prod.example", PROD.id])
     def test_every_workload_of_the_domain(self, domain: str) -> None:

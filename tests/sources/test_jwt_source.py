@@ -24,6 +24,7 @@ from spiffe_client import (
     UnavailableError,
 )
 from spiffe_client.dev import CertificateAuthority
+from spiffe_client.errors import InvalidAudienceError
 from spiffe_client.sources import JwtSource
 from tests.support.manual_clock import settle
 
@@ -73,7 +74,7 @@ class TestFetching:
     async def test_no_audience_is_an_error(self, world, source, audience) -> None:
         """An audience of nobody is a mistake, not a token for everybody."""
         async with source:
-            with pytest.raises(InvalidRequestError, match="audience"):
+            with pytest.raises(InvalidAudienceError, match="audience"):
                 await source.fetch_jwt_svid(audience)
             assert [] == world.api.asked
 
@@ -458,6 +459,33 @@ class TestLife:
                 await settle()
             assert 1 == len(world.api.asked)
         assert ["a"] == seen
+
+    async def test_withdrawn_while_a_token_is_on_its_way(self, world, source) -> None:
+        """Workload API §4.4: asked for before the withdrawal, answered after it: neither given nor kept."""
+        world.api.jwt_gate = anyio.Event()
+        errors = []
+
+        async def ask() -> None:
+            with pytest.raises(StaleError) as e:
+                await source.fetch_jwt_svid("a")
+            errors.append(e.value.reason)
+
+        async with source, anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await settle()
+            source._cache.clear()
+            await settle()
+            assert ["withdrawn"] == errors
+            world.api.jwt_gate.set()
+            await settle()
+            assert 0 == len(source._cache)
+            world.api.jwt_error, world.api.jwt_gate = MISSING, anyio.Event()
+            tasks.start_soon(ask)
+            await settle()
+            source._cache.clear()
+            world.api.jwt_gate.set()
+            await settle()
+            assert [] == world.told("source.unavailable")
 
     async def test_close_ends_trying_again(self, world, source) -> None:
         """Who waits for an agent that is away is told too."""

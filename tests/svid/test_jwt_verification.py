@@ -118,6 +118,37 @@ class TestKeySelection:
             verify(token, bundles(authority(RSA, alg="RS256")))
 
 
+class TestCostlyBundles:
+    def test_many_keys_and_a_token_without_a_key_id(self) -> None:
+        """A federated bundle of a thousand keys must not buy a thousand verifications a token."""
+        many = [authority(ec_key(number=n), str(n)) for n in range(1, 18)]
+        token = sign_token(EC, "ES256", kid=...)
+        assert verify(token, bundles(*many[:15], authority(EC)))
+        with pytest.raises(SignatureError, match=r"first 16 authorities.*of the 18"):
+            verify(token, bundles(*many, authority(EC)))
+        assert verify(sign_token(EC, "ES256"), bundles(*many, authority(EC)))
+
+    def test_an_exponent_as_large_as_the_key(self) -> None:
+        """Verifying with a public exponent of 256 bits takes many times as long; none is tried."""
+        from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+
+        n = RSA.public_key().public_numbers().n
+        slow = JwtAuthority("one", RSAPublicNumbers(2**255 + 1, n).public_key())
+        with pytest.raises(SignatureError, match="made the signature"):
+            verify(sign_token(RSA, "RS256"), bundles(slow))
+        assert verify(sign_token(RSA, "RS256"), bundles(slow, authority(RSA)))
+
+
+class TestHints:
+    def test_a_secret_and_a_header(self) -> None:
+        """What people pass by mistake is told from a malformed token."""
+        token = sign_token(EC, "ES256")
+        with pytest.raises(JwtSvidError, match=r"reveal\(\)"):
+            verify(verify(token).token)
+        with pytest.raises(JwtSvidError, match="strip"):
+            verify(f"Bearer {token}")
+
+
 class TestForgeries:
     def test_the_algorithm_none(self) -> None:
         """JWT-SVID §2.1: alg none, with and without a signature."""

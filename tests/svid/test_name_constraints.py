@@ -138,21 +138,23 @@ class TestOtherKinds:
 
 
 class TestWhere:
-    def path(self, extra: list, *, cn: str = "inner") -> tuple[Signed, Signed, Signed]:
+    def path(self, extra: list, *, cn: str = "inner") -> tuple[Signed, list[x509.Certificate]]:
         root = sign_ca(extra=extra)
         inner = sign_ca(root, cn=cn, extra=[(sans(Uri("spiffe://b.test")), False)])
-        return root, inner, sign_certificate([USAGE, (sans(ID), True)], issuer=inner)
+        issuer = sign_ca(inner, cn="issuer")
+        leaf = sign_certificate([USAGE, (sans(ID), True)], issuer=issuer)
+        return root, [c.certificate for c in (leaf, issuer, inner)]
 
     def test_intermediates_are_limited_too(self) -> None:
         """RFC 5280 §6.1.3(b): the names of every certificate below."""
-        root, inner, leaf = self.path(limits([Uri("a.test")]))
-        with pytest.raises(X509SvidError, match=r"intermediate 1.*b\.test"):
-            verify_x509_svid([leaf.certificate, inner.certificate], bundle_of(root), at=AT)
+        root, chain = self.path(limits([Uri("a.test")]))
+        with pytest.raises(X509SvidError, match=r"intermediate 2.*b\.test"):
+            verify_x509_svid(chain, bundle_of(root), at=AT)
 
     def test_self_issued_intermediates_are_not(self) -> None:
         """RFC 5280 §6.1.3(b): a CA that renews its own key."""
-        root, inner, leaf = self.path(limits([Uri("a.test")]), cn="root")
-        assert verify_x509_svid([leaf.certificate, inner.certificate], bundle_of(root), at=AT)
+        root, chain = self.path(limits([Uri("a.test")]), cn="root")
+        assert verify_x509_svid(chain, bundle_of(root), at=AT)
 
     def test_each_ca_adds_its_own(self) -> None:
         """RFC 5280 §6.1.4(g): what the root permits an intermediate can only narrow."""

@@ -232,10 +232,30 @@ class TestSigners:
         with pytest.raises(X509SvidError, match="keyCertSign"):
             check_signer(other.certificate, anchor=True)
 
-    @pytest.mark.parametrize("uri", ["spiffe://a.test", "spiffe://b.test", "https://a.test/cps", "urn:x"])
+    @pytest.mark.parametrize("uri", ["spiffe://a.test", "https://a.test/cps", "urn:x"])
     def test_ids_without_a_path(self, uri: str) -> None:
-        """X509-SVID §3.2: of its own or of another trust domain; other URIs are no ID."""
+        """X509-SVID §3.2: of its own trust domain; other URIs are no ID."""
         assert "spiffe://a.test/peer" == self.through(self.CA, self.SIGN, (uri_sans(uri), False))
+
+    def test_a_signer_of_another_trust_domain(self) -> None:
+        """X509-SVID §3.2: b.test's key in the bundle of a.test, or below its root, issues no leaf of a.test."""
+        foreign = (uri_sans("spiffe://b.test"), False)
+        root = sign_ca(extra=[foreign])
+        words = "the certificate of spiffe://b.test issued a leaf of a.test"
+        assert f"the authority: {words}" == refused([sign_leaf(root)], root)
+        top = sign_ca()
+        inner = sign_ca(top, cn="inner", extra=[foreign])
+        assert f"intermediate 1: {words}" == refused([sign_leaf(inner), inner], top)
+        check_signer(inner.certificate)
+        with pytest.raises(X509SvidError, match=words):
+            check_signer(inner.certificate, trust_domain=TrustDomain("a.test"))
+        check_signer(inner.certificate, trust_domain=TrustDomain("b.test"))
+
+    def test_trust_domains_that_share_a_root(self) -> None:
+        """X509-SVID §3.2: a signing certificate may issue signing certificates in other trust domains."""
+        root = sign_ca(extra=[(uri_sans("spiffe://b.test"), False)])
+        inner = sign_ca(root, cn="inner", extra=[(uri_sans("spiffe://a.test"), False)])
+        assert verify([sign_leaf(inner), inner], root)
 
     @pytest.mark.parametrize("uri", ["spiffe://a.test/ca", "SPIFFE://a.test/ca"])
     def test_the_id_of_a_workload(self, uri: str) -> None:

@@ -15,6 +15,7 @@ from spiffe_client import (
     EndpointError,
     FirstUpdateTimeoutError,
     PeerError,
+    AudienceError,
     SourceClosedError,
     X509Context,
     allow,
@@ -24,6 +25,8 @@ from spiffe_client.errors import find
 from spiffe_client.tls import peer_of
 
 BILLING = "spiffe://prod.example/billing"
+
+from tests.support.canary import assert_no_secret
 
 
 class TestLife:
@@ -62,6 +65,28 @@ class TestLife:
         with pytest.raises(FirstUpdateTimeoutError):
             sync.Workload(f"unix://{tmp_path}/agent.sock", timeout=0).open()
         assert before == threading.active_count()
+
+    def test_not_open_and_closed(self, blocking_dev) -> None:
+        """The error speaks of what the user holds, and of `with`."""
+        me = sync.Workload(blocking_dev.endpoint)
+        with pytest.raises(SourceClosedError, match=r"^this Workload was not opened yet: use `with Workload"):
+            _ = me.id
+        with pytest.raises(SourceClosedError, match=r"^this Workload is not open: open it first \(`with`\)"):
+            me.jwt_svid("a")
+        with me:
+            pass
+        with pytest.raises(SourceClosedError, match="^this Workload was closed"):
+            _ = me.id
+        with pytest.raises(SourceClosedError, match="^this Workload was closed"):
+            me.open()
+
+    def test_a_refused_token_is_in_no_frame(self, blocking_dev) -> None:
+        """A crash reporter that prints locals prints no token, neither here nor on the loop's thread."""
+        with sync.Workload(blocking_dev.endpoint) as me:
+            token = me.jwt_svid("orders").token.reveal()
+            with pytest.raises(AudienceError) as e:
+                me.verify_jwt_svid(token, "others")
+        assert_no_secret(e.value, token)
 
     def test_a_malformed_address(self) -> None:
         """It fails where it is written."""

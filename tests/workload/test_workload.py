@@ -50,8 +50,15 @@ class TestOpening:
         assert me is await me.open()
         await me.aclose()
         await me.aclose()
-        with pytest.raises(SourceClosedError):
+        with pytest.raises(SourceClosedError, match="^this Workload was closed"):
             _ = me.x509_context
+        with pytest.raises(SourceClosedError, match="^this Workload was closed; make a new one"):
+            await me.open()
+
+    async def test_not_open(self, dev) -> None:
+        """The error speaks of what the user holds."""
+        with pytest.raises(SourceClosedError, match="^this Workload was not opened yet: use `async with W"):
+            _ = Workload(dev.endpoint).id
 
     @pytest.mark.parametrize("endpoint", ["", "/run/agent.sock", "https://agent", "tcp://agent.example:80"])
     async def test_a_malformed_address(self, endpoint) -> None:

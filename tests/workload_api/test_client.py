@@ -606,7 +606,7 @@ class TestJwt:
         self, api: ScriptedWorkloadApi, client: WorkloadApiClient, audience: str | list[str]
     ) -> None:
         """JWT-SVID §3.2: an empty audience is the caller's mistake; nothing is sent."""
-        with pytest.raises(errors.InvalidRequestError):
+        with pytest.raises(errors.InvalidAudienceError):
             await client.fetch_jwt_svids(audience)
 
         assert 0 == api.connections
@@ -642,10 +642,26 @@ class TestJwt:
         self, api: ScriptedWorkloadApi, client: WorkloadApiClient, token: str, audience: str
     ) -> None:
         """JWT-SVID §3.2: an empty expected audience is a mistake, not "skip the check"; nothing is sent."""
-        with pytest.raises(errors.InvalidRequestError):
+        kind = errors.InvalidAudienceError if token == TOKEN else errors.InvalidRequestError
+        with pytest.raises(kind):
             await client.validate_jwt_svid(token, audience=audience)
 
         assert 0 == api.connections
+
+    async def test_quoted_token_cut_short(self, api: ScriptedWorkloadApi, client: WorkloadApiClient) -> None:
+        """A quoted token that details have no room for shows no piece of itself."""
+        api.script("ValidateJWTSVID", Fail(Status.INTERNAL, "x" * (1024 - len(TOKEN) + 30) + TOKEN))
+        with pytest.raises(errors.SpiffeError) as e:
+            await client.validate_jwt_svid(TOKEN, audience="orders")
+        assert not [at for at in range(len(TOKEN) - 16) if TOKEN[at : at + 16] in str(e.value)]
+
+    async def test_subject_not_issued(self, api: ScriptedWorkloadApi, client: WorkloadApiClient) -> None:
+        """Workload Endpoint §6: the error names whom the token was asked for."""
+        api.script("FetchJWTSVID", NO_IDENTITY)
+        with pytest.raises(errors.NoIdentityIssuedError, match=f"^{PEER} is not issued to this process"):
+            await client.fetch_jwt_svids("orders", subject=PEER)
+        with pytest.raises(errors.NoIdentityIssuedError, match="^no identity is issued"):
+            await client.fetch_jwt_svids("orders")
 
     @pytest.mark.parametrize(
         "status", [Status.INVALID_ARGUMENT, Status.INTERNAL, Status.UNAVAILABLE, Status.PERMISSION_DENIED]

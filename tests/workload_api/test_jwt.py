@@ -13,7 +13,7 @@ from spiffe_client.errors import (
     BundleError,
     ExpiredError,
     InvalidIdError,
-    InvalidRequestError,
+    InvalidAudienceError,
     JwtSvidError,
     ProtocolError,
     SpiffeError,
@@ -70,7 +70,7 @@ class TestRequest:
     @pytest.mark.parametrize("audience", ["", [], [""], ["orders", ""], [None], [1], ["\ud800"]])
     def test_bad_audience(self, audience: object) -> None:
         """Workload API §4.5: the audience is mandatory; the caller hears it before anything is sent."""
-        with pytest.raises(InvalidRequestError, match="audience"):
+        with pytest.raises(InvalidAudienceError, match="audience"):
             _jwt.jwt_svid_request(audience, None)
 
     def test_bad_subject(self) -> None:
