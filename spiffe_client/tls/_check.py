@@ -14,6 +14,7 @@ from spiffe_client.errors import PeerError, PeerUnverifiedError
 from spiffe_client.ids import SpiffeId
 from spiffe_client.svid import Role, check_leaf
 from spiffe_client.tls._peer import Peer, verify_anchor
+from spiffe_client.tls._proof import Proofs
 from spiffe_client.tls._sessions import Sessions
 from spiffe_client.workload_api import X509Context, X509ContextSource
 
@@ -45,7 +46,7 @@ def verified_chain(connection: Connection) -> tuple[bytes, ...]:
 
 @lru_cache(maxsize=1024)
 def _read_peer(chain: tuple[bytes, ...], role: Role) -> Peer:
-    """Apply the leaf rules; the same for the same bytes, and dates were OpenSSL's business."""
+    """Apply the leaf rules; the same for the same bytes."""
     try:
         leaf = x509.load_der_x509_certificate(chain[0])
         return Peer(check_leaf(leaf, role=role), leaf.not_valid_after_utc, chain)
@@ -62,7 +63,7 @@ class PeerCheck:
         source: Whose current bundles count: an authority that was withdrawn while a handshake
             went on vouches for nobody.
         authorize: Asked last, about a proven identity.
-        clock: For certificates of resumed sessions.
+        clock: To judge by our own rules what is valid now.
         tls12: Whether servers speak TLS 1.2 too, and so may meet resumed sessions.
     """
 
@@ -71,7 +72,7 @@ class PeerCheck:
     ) -> None:
         self._source = source
         self._authorize = authorize
-        self._clock = clock
+        self._proofs = Proofs(clock)
         self._tls12 = tls12
         self._sessions = Sessions()
 
@@ -96,10 +97,16 @@ class PeerCheck:
         peer = _read_peer(chain, "client" if server else "server")
         live = self._source.x509_context
         verify_anchor(peer, live.bundles)
+        self._proofs.require(peer, live.bundles[peer.trust_domain])
         self._ask(peer.id)
         if self._tls12 and server and connection.version() == "TLSv1.2":
             self._sessions.remember(chain)
         return peer, live
+
+    @property
+    def rule(self) -> str:
+        """The authorizer in words."""
+        return self._authorize.rule
 
     def _ask(self, peer: SpiffeId) -> None:
         try:
@@ -120,10 +127,4 @@ class PeerCheck:
         chain = self._sessions.recall(connection.getpeercert(binary_form=True))
         if not chain:
             raise PeerUnverifiedError("the peer of a resumed session is not known any more", why="session")
-        now = self._clock.now()
-        for certificate in map(x509.load_der_x509_certificate, chain):
-            if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-                raise PeerUnverifiedError(
-                    "a certificate of the peer has expired since its session began", why="session"
-                )
         return chain

@@ -45,10 +45,12 @@ class Inner:
     Attributes:
         context: Holds the SVID and the authorities.
         trusts: How many authorities it holds; with none, no peer can be verified.
+        bundles: Whose bundles there are, for messages.
     """
 
     context: ssl.SSLContext
     trusts: int
+    bundles: tuple[TrustDomain, ...]
 
 
 def _no_connection(*_: object, **__: object) -> NoReturn:
@@ -89,7 +91,7 @@ class Recipe:
             self.outcomes.left_out(authority)
         inner.sslobject_class, inner.sslsocket_class = _NoObject, _NoSocket
         self.outcomes.count("generations")
-        return Inner(inner, inner.cert_store_stats()["x509"])
+        return Inner(inner, inner.cert_store_stats()["x509"], tuple(sorted(context.bundles)))
 
 
 def _trust(context: ssl.SSLContext, owners: Mapping[bytes, TrustDomain]) -> list[LeftOut]:

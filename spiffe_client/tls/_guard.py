@@ -58,6 +58,9 @@ class Side:
     key: Key
 
 
+_NOT_CHECKED = object()
+
+
 class Guard:
     """The state of one connection.
 
@@ -76,7 +79,8 @@ class Guard:
         self.facade: ssl.SSLContext | None = None
         self._side = side
         self._source = side.source
-        self._checked: X509Context | None = None
+        # Not None: a source that wrongly returns None must not look like one that was checked.
+        self._checked: object = _NOT_CHECKED
         self._refusal: _Refusal | None = None
 
     def before_io(self, connection: Connection) -> None:
@@ -111,9 +115,11 @@ class Guard:
         except Exception as error:  # border: as above
             raise self._unavailable(error) from error
         if not inner.trusts:
+            held = ", ".join(map(str, inner.bundles)) or "none"
             raise self._counted(
                 PeerUnverifiedError(
-                    "no peer can be verified: there is no bundle of the trust domains a permitted peer comes from",
+                    f"no peer that {self._side.check.rule} allows can be verified: there is no bundle of its trust "
+                    f"domain (held: {held}); correct peer=, or have the agent federate with it",
                     why="no_bundle",
                 )
             )
@@ -123,6 +129,11 @@ class Guard:
         """Raise what was raised when the peer was refused, for ever."""
         if self._refusal is not None:
             raise copy.copy(self._refusal)
+
+    def tls_removed(self) -> None:
+        """Note that there is no TLS on the connection any more: nothing proves who is there."""
+        if self.facade is not None and self._refusal is None:
+            self._end(PeerUnverifiedError("TLS was taken off this connection: nothing goes on in the clear"))
 
     def handshake_failed(self, error: ssl.SSLError) -> None:
         """Say why, if it was OpenSSL that did not like the peer.
@@ -164,12 +175,13 @@ class Guard:
         self.peer, self._checked, self._refusal = peer, checked, None
 
     def _admit(self, connection: Connection, live: X509Context) -> None:
+        peer = self.peer  # once: another thread may end the connection meanwhile
         self.require_not_refused()
-        if self.peer is None:
+        if peer is None:
             connection.do_handshake()
             return
         try:
-            verify_still_trusted(self.peer, live.bundles)
+            verify_still_trusted(peer, live.bundles)
         except PeerUnverifiedError as error:
             self._end(error)
             self._side.outcomes.peer_withdrawn(error, server=self._side.key.server)
@@ -206,11 +218,12 @@ class Guard:
 
     def _end(self, error: _Refusal) -> None:
         self._refusal = copy.copy(error)
-        self.peer = self._checked = None
+        self.peer, self._checked = None, _NOT_CHECKED
 
     def _unavailable(self, error: Exception) -> IdentityUnavailableError:
-        self._side.outcomes.count("unavailable")
-        return IdentityUnavailableError(f"this end has no identity to handshake with: {error}")
+        unavailable = IdentityUnavailableError(f"this end has no identity to handshake with: {error}")
+        self._side.outcomes.unavailable(unavailable, server=self._side.key.server)
+        return unavailable
 
 
 def _not_verified(error: ssl.SSLCertVerificationError) -> PeerUnverifiedError:

@@ -25,14 +25,22 @@ __all__ = ["load_svid"]
 _DESCRIPTORS = Path("/dev/fd")
 
 
+# The key is bound to a name only in frames that are gone when OpenSSL refuses it: crash reporters
+# print the variables of every frame that an exception has passed.
+
+
+def _write_into(fd: int, svid: X509Svid) -> None:
+    pem = svid.key_pem().reveal() + svid.chain_pem()
+    if os.write(fd, pem) != len(pem):
+        raise OSError("anonymous memory is full")
+
+
 def _through_memory(context: ssl.SSLContext, svid: X509Svid) -> None:
     if not hasattr(os, "memfd_create"):
         raise OSError("no memfd on this platform")
     fd = os.memfd_create("svid", os.MFD_CLOEXEC)
     try:
-        pem = svid.key_pem().reveal() + svid.chain_pem()
-        if os.write(fd, pem) != len(pem):
-            raise OSError("anonymous memory is full")
+        _write_into(fd, svid)
         context.load_cert_chain(f"/proc/self/fd/{fd}")
     finally:
         os.ftruncate(fd, 0)

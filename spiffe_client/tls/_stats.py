@@ -93,6 +93,12 @@ class Outcomes:
         level = logging.DEBUG if closed else logging.WARNING
         self._tell(Event("connection.retired", str(error), attributes, level))
 
+    def unavailable(self, error: IdentityUnavailableError, *, server: bool) -> None:
+        """Count and tell that a handshake was not made for want of an identity of our own."""
+        self.count("unavailable")
+        attributes = {"code": error.code, "role": _role(server=server)}
+        self._tell(Event("identity.unavailable", str(error), attributes, logging.WARNING))
+
     def left_out(self, authority: LeftOut) -> None:
         """Tell, once, that an authority was not loaded."""
         with self._lock:

@@ -140,12 +140,24 @@ class _VerifyingSocket(_Verifying, ssl.SSLSocket):  # type: ignore[override]  # 
         else:
             self._gate_plain()
 
+    def shutdown(self, how: int) -> None:
+        """As in the `ssl` module, which takes TLS off here: nothing is sent or read afterwards."""
+        super().shutdown(how)
+        self._guard.tls_removed()
+
+    def unwrap(self) -> Any:
+        """As in the `ssl` module; nothing is sent or read on this socket afterwards."""
+        plain = super().unwrap()
+        self._guard.tls_removed()
+        return plain
+
     # Where there is a TLS layer, these come down to read() and send(). Where it was taken off by
     # shutdown() or unwrap(), they would go on in the clear.
 
     def _gate_plain(self) -> None:
-        if _has_tls(self) or self._guard.peer is not None:
+        if _has_tls(self):
             return
+        self._guard.require_not_refused()
         try:
             self.getpeername()
         except OSError:

@@ -139,6 +139,7 @@ class Authority:
         usage: Collection[str] | None = ("key_cert_sign", "crl_sign"),
         permitted_uris: Collection[str] = (),
         ski: bytes | None = None,
+        uri: str | None = None,
     ) -> Authority:
         """Sign an authority below this one."""
         key = key or _new_key()
@@ -146,7 +147,7 @@ class Authority:
             subject or name(f"intermediate of {self.trust_domain}"), key, self.certificate.subject
         )
         builder = _with_rules(builder, ca, pathlen, usage)
-        builder = _with_uri(builder, f"spiffe://{self.trust_domain}")
+        builder = _with_uri(builder, uri or f"spiffe://{self.trust_domain}")
         builder = builder.add_extension(self._aki(), critical=False)
         builder = builder.add_extension(_ski(key, ski), critical=False)
         if permitted_uris:

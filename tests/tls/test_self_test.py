@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,17 +23,19 @@ class TestSelfTest:
         assert "refused: peer spiffe://here.test/other is not allowed by custom(the self-test's server)" == unauthorised.detail
 
     @pytest.mark.parametrize(
-        ("place", "name", "broken", "caught"),
+        ("places", "caught"),
         [
-            (_check, "verify_anchor", lambda *_: None, "forged"),
-            (_check.PeerCheck, "_ask", lambda *_: None, "unauthorised"),
+            # Two checks stand in a forger's way, and each alone is enough.
+            ([(_check, "verify_anchor"), (_check.Proofs, "require")], "forged"),
+            ([(_check.PeerCheck, "_ask")], "unauthorised"),
         ],
     )
     def test_notices_a_check_that_is_gone(
-        self, place: Any, name: str, broken: Callable[..., None], caught: str, monkeypatch: pytest.MonkeyPatch
+        self, places: list[tuple[Any, str]], caught: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A platform on which a check does not bite fails that line and no other."""
-        monkeypatch.setattr(place, name, broken)
+        for place, name in places:
+            monkeypatch.setattr(place, name, lambda *_: None)
         assert {"good": True, "forged": True, "unauthorised": True, caught: False} == outcome()
 
     def test_notices_a_python_that_does_not_tell(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,7 @@ class TestAuthorizerDefaults:
         a = new_authority("a.test")
         tls = tls_of(context_of(a.leaf("spiffe://a.test/me"), a), member_of("b.test"))
         wire = Wire(tls.client_context(), plain_server(a.leaf("spiffe://a.test/peer")))
-        with pytest.raises(PeerUnverifiedError, match="no bundle of the trust domains") as e:
+        with pytest.raises(PeerUnverifiedError, match="no bundle of its trust domain") as e:
             wire.handshake()
         assert "no_bundle" == e.value.why
         assert 0 == wire.to_server.pending
