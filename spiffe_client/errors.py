@@ -12,6 +12,8 @@
     │  └─ WitSvidError
     ├─ BundleError
     │  └─ BundleNotFoundError (also KeyError)
+    ├─ FederationError
+    │  └─ BundleEndpointError (also ValueError)
     ├─ WorkloadApiError
     │  ├─ EndpointError
     │  ├─ NoIdentityIssuedError
@@ -48,10 +50,12 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessDeniedError",
     "AudienceError",
+    "BundleEndpointError",
     "BundleError",
     "BundleNotFoundError",
     "EndpointError",
     "ExpiredError",
+    "FederationError",
     "FirstUpdateTimeoutError",
     "IdentityUnavailableError",
     "InvalidAudienceError",
@@ -191,6 +195,20 @@ class BundleNotFoundError(BundleError, KeyError):
 
     def __str__(self) -> str:  # KeyError would print the repr of the message
         return str(self.args[0])
+
+
+class FederationError(SpiffeError):
+    """Another trust domain's bundle endpoint did not give its bundle (SPIFFE Federation §5)."""
+
+    code = "federation"
+    retryable = True
+
+
+class BundleEndpointError(FederationError, ValueError):
+    """The parameters of a bundle endpoint are not valid (SPIFFE Federation §5.1, §5.2)."""
+
+    code = "bundle_endpoint_invalid"
+    retryable = False
 
 
 class WorkloadApiError(SpiffeError):
