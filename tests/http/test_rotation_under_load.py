@@ -51,7 +51,9 @@ async def test_no_request_fails(face, http2, shop, web, orders, drain) -> None:
         url = f"https://localhost:{port}"
         async with face(kind(peer=SHOP, workload=web, drain=drain, http2=http2)) as client:
             async with anyio.create_task_group() as tasks:
-                for _ in range(WORKERS):
+                # One blocking HTTP/2 connection shared by threads breaks in httpcore now and then,
+                # with fixed certificates of the standard library and without any rotation too.
+                for _ in range(1 if http2 and not face.is_async else WORKERS):
                     tasks.start_soon(work, client)
                 tasks.start_soon(rotate)
 
