@@ -102,3 +102,10 @@ class TestFind:
         a.__context__, b.__context__ = b, a
         assert None is errors.find(a, errors.PeerError)
         assert None is errors.find(None, errors.PeerError)
+
+
+def test_every_error_is_in_the_shop_window() -> None:
+    """`from spiffe_client import …` has them all."""
+    import spiffe_client
+
+    assert {e.__name__ for e in ALL} <= set(spiffe_client.__all__)
