@@ -10,32 +10,27 @@ import sys
 
 TYPE_CHECKING = False  # what type checkers read as typing.TYPE_CHECKING, without loading typing
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-__all__ = ["lazy_names"]
+__all__ = ["load_name"]
 
 
-def lazy_names(
-    room: str, homes: Mapping[str, str]
-) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Make a room's `__getattr__` and `__dir__`.
+def load_name(room: str, homes: Mapping[str, str], name: str) -> object:
+    """Do what a room's `__getattr__` is for: load the module that holds a name.
 
     Args:
         room: The room's `__name__`.
         homes: Which module holds each public name, as its full dotted name.
+        name: What is asked for.
+
+    Raises:
+        AttributeError: The room has no such name.
     """
+    from importlib import import_module
 
-    def load(name: str) -> object:
-        from importlib import import_module
-
-        home = homes.get(name)
-        if home is None:
-            raise AttributeError(f"module {room!r} has no attribute {name!r}")
-        value = getattr(import_module(home), name)
-        setattr(sys.modules[room], name, value)  # the next use is a plain attribute load
-        return value
-
-    def names() -> list[str]:
-        return sorted({*vars(sys.modules[room]), *homes})
-
-    return load, names
+    home = homes.get(name)
+    if home is None:
+        raise AttributeError(f"module {room!r} has no attribute {name!r}")
+    value: object = getattr(import_module(home), name)
+    setattr(sys.modules[room], name, value)  # the next use is a plain attribute load
+    return value

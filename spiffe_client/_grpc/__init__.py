@@ -7,7 +7,7 @@ bytes, `_wire`, `_outbox` and `_session` move them.
 
 from __future__ import annotations
 
-from spiffe_client._lazy import lazy_names
+from spiffe_client._lazy import load_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,4 +40,11 @@ _HOMES = {
     "server_stream": "spiffe_client._grpc._client",
     "unary": "spiffe_client._grpc._client",
 }
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+
+
+def __getattr__(name: str) -> object:
+    return load_name(__name__, _HOMES, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -136,7 +136,9 @@ class _ClientTransport(AsyncSpiffeTransport):
         super().__init__(tls, drain=drain, on_event=on_event, **options)
         self._own = own
 
-    def handle_async_request(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:
+    def handle_async_request(  # pyright: ignore[reportIncompatibleMethodOverride]  # saves a coroutine per request
+        self, request: httpx.Request
+    ) -> Coroutine[Any, Any, httpx.Response]:
         """See `AsyncSpiffeTransport`."""
         if self._own is None or self._own.opened:
             return super().handle_async_request(request)

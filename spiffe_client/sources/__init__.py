@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spiffe_client._lazy import lazy_names
+from spiffe_client._lazy import load_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,4 +22,11 @@ _HOMES = {
     "State": "spiffe_client.sources._health",
     "X509Source": "spiffe_client.sources._x509",
 }
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+
+
+def __getattr__(name: str) -> object:
+    return load_name(__name__, _HOMES, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spiffe_client._lazy import lazy_names
+from spiffe_client._lazy import load_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,4 +43,11 @@ _HOMES = {
     "verify_jwt_svid": "spiffe_client.svid._jwt_verify",
     "verify_x509_svid": "spiffe_client.svid._verify",
 }
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+
+
+def __getattr__(name: str) -> object:
+    return load_name(__name__, _HOMES, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
