@@ -39,7 +39,7 @@ def _table(figures: list[Figure]) -> str:
 
 
 def main() -> int:
-    """Run the chosen measurements; the exit code says whether all targets were met."""
+    """Run the chosen measurements. It only measures: a missed target is in the table, not in the exit code."""
     parser = argparse.ArgumentParser(prog="nox -s bench --")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there instead of a table")
     parser.add_argument("--only", default="", metavar="ID,…", help="measure only these figures")
@@ -58,7 +58,7 @@ def main() -> int:
         args.json.write_text(json.dumps([f.as_json() for f in figures], indent=2, ensure_ascii=False) + "\n")
     else:
         print(_table(figures))
-    return 0 if all(f.ok for f in figures) else 1
+    return 0
 
 
 if __name__ == "__main__":
