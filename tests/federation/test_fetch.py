@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import socket
 import ssl
 
 import anyio
@@ -330,6 +332,26 @@ class TestAnswers:
             with anyio.move_on_after(0.3) as scope:
                 await fetch_bundle(world.spiffe())
         assert scope.cancelled_caught
+
+    @pytest.mark.parametrize("ended_by", ["deadline", "caller"])
+    async def test_silent_handshake(self, world, ended_by) -> None:
+        """A server that never answers the handshake leaves no socket behind."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.settimeout(10)
+            url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+            endpoint = SpiffeEndpoint(B, url, SERVER, world.ca.spiffe_bundle)
+            if ended_by == "deadline":
+                with pytest.raises(FederationError, match="did not answer within"):
+                    await fetch_bundle(endpoint, timeout=0.3)
+            else:
+                with anyio.move_on_after(0.3):
+                    await fetch_bundle(endpoint)
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(10)
+                while connection.recv(65536):  # the client's hello, then the end
+                    pass
+        gc.collect()  # what was left open would warn
 
     async def test_nobody_there(self, world) -> None:
         """A refused connection is a FederationError that says so."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 import ssl
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
@@ -22,6 +24,9 @@ from spiffe_client.errors import (
 )
 from spiffe_client.http.federation._endpoints import BundleEndpoint, SpiffeEndpoint, check_url
 from spiffe_client.http.federation._server import server_verifying_context
+
+if TYPE_CHECKING:
+    import httpcore
 
 __all__ = ["TIMEOUT", "check_web_context", "fetch_bundle"]
 
@@ -114,15 +119,38 @@ def _before(
 
 async def _download(endpoint: BundleEndpoint, context: ssl.SSLContext) -> bytes:
     url = endpoint.url
+    opened = _Opened()
     # The deadline is ours, over all of it. Without the environment there are no proxies, and no
     # credentials out of a .netrc.
-    async with httpx.AsyncClient(verify=context, trust_env=False, timeout=None) as client:  # noqa: S113 - see above
+    client = httpx.AsyncClient(verify=context, trust_env=False, timeout=None)  # noqa: S113 - see above
+    async with opened, client:
         for _ in range(1 + _MAX_REDIRECTS):
-            async with client.stream("GET", url, headers=_HEADERS) as response:
+            extensions = {"trace": opened.trace}
+            async with client.stream("GET", url, headers=_HEADERS, extensions=extensions) as response:
                 if response.next_request is None:
                     return await _body(endpoint, response)
                 url = _redirected(endpoint, response.next_request)
     raise _failure(endpoint, f"redirects more than {_MAX_REDIRECTS} times")
+
+
+class _Opened:
+    """Closes what was connected, at the end: httpcore forgets a socket whose handshake is cancelled."""
+
+    def __init__(self) -> None:
+        self._streams: list[httpcore.AsyncNetworkStream] = []
+
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take note of each connection; see httpx's request extension of this name."""
+        if event == "connection.connect_tcp.complete":
+            self._streams.append(info["return_value"])
+
+    async def __aenter__(self) -> None:
+        return
+
+    async def __aexit__(self, *_: object) -> None:
+        with anyio.CancelScope(shield=True):
+            for stream in self._streams:
+                await stream.aclose()
 
 
 def _redirected(endpoint: BundleEndpoint, request: httpx.Request) -> str:
