@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack
 from typing import Any, TypeVar
@@ -30,6 +31,14 @@ class World:
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function there, plain or async."""
         return self._portal.call(function, *args)
+
+
+@pytest.fixture(autouse=True)
+def a_plain_shell() -> Iterator[None]:
+    """Whoever runs the tests under nohup has SIGHUP ignored, and commands started here would inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
