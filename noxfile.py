@@ -137,13 +137,11 @@ def _spire_binaries(session: nox.Session) -> str:
             "Go, which builds SPIRE,",
             "install Go 1.26 or newer (go.dev), or set SPIRE_BIN to a folder with spire-server and spire-agent",
         )
-    folder = Path(session.cache_dir) / "spire"
+    folder = Path(session.cache_dir).resolve() / "spire"
     commands = [f"github.com/spiffe/spire/cmd/{name}" for name in ("spire-server", "spire-agent")]
     with session.chdir(SPIRE_MODULE):
-        session.run(
-            "go", "install", "-mod=readonly", *commands, env={"GOBIN": str(folder.resolve())}, external=True
-        )
-    return str(folder.resolve())
+        session.run("go", "install", "-mod=readonly", *commands, env={"GOBIN": str(folder)}, external=True)
+    return str(folder)
 
 
 @nox.session
