@@ -149,7 +149,9 @@ def spire(session: nox.Session) -> None:
     """The same identities and channels against a real SPIRE server and agent."""
     binaries = _spire_binaries(session)
     session.install("-e", ".[cli,dev]", *_groups("test"))
-    session.run("pytest", "-q", "-s", "-m", "spire", "tests/spire", *session.posargs, env={"SPIRE_BIN": binaries})
+    session.run(
+        "pytest", "-q", "-s", "-m", "spire", "tests/spire", *session.posargs, env={"SPIRE_BIN": binaries}
+    )
 
 
 @nox.session
