@@ -6,8 +6,8 @@ import contextlib
 import random
 import sys
 import threading
-from collections.abc import AsyncIterator
-from typing import Unpack
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Unpack
 
 import anyio
 import httpx
@@ -19,8 +19,9 @@ from spiffe_client.http._drainer import Drainer
 from spiffe_client.http._explain import no_identity, refuse_plaintext, reraise
 from spiffe_client.http._options import DRAIN, TransportOptions, check_drain, refuse_insecure
 from spiffe_client.http._pools import Pool, Pools
-from spiffe_client.http._trust import NetworkStream, follow
+from spiffe_client.http._trust import follow
 from spiffe_client.tls import SpiffeTls
+from spiffe_client.workload_api import RotatingX509Source
 
 __all__ = ["AsyncSpiffeTransport"]
 
@@ -60,7 +61,13 @@ class AsyncSpiffeTransport(httpx.AsyncBaseTransport):
 
         sink = safe_sink(on_event)
         self._pools = Pools(
-            tls, make, drain=check_drain(drain), clock=clock, jitter=random.uniform, sink=sink
+            tls,
+            make,
+            quiet=not isinstance(tls.source, RotatingX509Source),
+            drain=check_drain(drain),
+            clock=clock,
+            jitter=random.uniform,
+            sink=sink,
         )
         self._drainer = Drainer(self._pools, _close, clock=clock, sink=sink)
         self._thread: int | None = None
@@ -86,7 +93,8 @@ class AsyncSpiffeTransport(httpx.AsyncBaseTransport):
                 why, and `errors.find` gets the `PeerError` or `SourceError` behind it.
             httpx.UnsupportedProtocol: It is not an `https://` URL.
         """
-        refuse_plaintext(request)
+        if request.url.scheme != "https":
+            refuse_plaintext(request)
         handled = sys.exception()
         if self._thread is None:
             self._thread = threading.get_ident()
@@ -94,19 +102,23 @@ class AsyncSpiffeTransport(httpx.AsyncBaseTransport):
         try:
             pool = pools.enter()
         except SourceError as error:
-            await _close(pools.take_idle())
-            raise no_identity(error, request) from error
+            pool = await self._enter_late(error, request)
         try:
             if pools.retired:
                 await _close(pools.take_idle())
             response = await pool.inner.handle_async_request(request)
         except BaseException as error:
-            await _close(pools.leave(pool))
+            if (closing := pools.leave(pool)) is not None:
+                await _close([closing])
             if not isinstance(error, Exception):
                 raise
             reraise(error, request, handled=handled, presented=pools.identity)
         response.stream = _Body(response, request, pools, pool)
         return response
+
+    async def _enter_late(self, error: SourceError, request: httpx.Request) -> Pool[httpx.AsyncHTTPTransport]:
+        await _close(self._pools.take_idle())
+        raise no_identity(error, request) from error
 
     async def aclose(self) -> None:
         """Close all connections, also those in use."""
@@ -135,13 +147,13 @@ class _Body(httpx.AsyncByteStream):
         pools: Pools[httpx.AsyncHTTPTransport],
         pool: Pool[httpx.AsyncHTTPTransport],
     ) -> None:
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        self._body = response.stream
+        self._body: httpx.AsyncByteStream = response.stream  # type: ignore[assignment]  # an async transport's
         self._request = request
         self._pools = pools
         self._pool: Pool[httpx.AsyncHTTPTransport] | None = pool
-        self._stream: NetworkStream = response.extensions["network_stream"]
-        pool.track(self._stream)
+        self._stream = stream = response.extensions["network_stream"]
+        if id(stream) not in pool.streams:
+            pool.track(stream)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         handled = sys.exception()
@@ -152,11 +164,13 @@ class _Body(httpx.AsyncByteStream):
             cut = self._pools.reason(self._stream)
             reraise(error, self._request, handled=handled, cut=cut)
 
-    async def aclose(self) -> None:
+    def aclose(self) -> Coroutine[Any, Any, None]:
         pool, self._pool = self._pool, None
-        if pool is not None:
-            try:
-                await self._body.aclose()
-            finally:
-                if closing := self._pools.leave(pool):
-                    await _close(closing)
+        closing = self._pools.leave(pool) if pool is not None else None
+        return self._body.aclose() if closing is None else self._close_with(closing)
+
+    async def _close_with(self, pool: httpx.AsyncHTTPTransport) -> None:
+        try:
+            await self._body.aclose()
+        finally:
+            await _close([pool])

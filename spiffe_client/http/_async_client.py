@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 import httpx
 
 from spiffe_client.audit import EventSink
 from spiffe_client.authorize import Authorizer
-from spiffe_client.errors import SpiffeError
+from spiffe_client.errors import SourceError, SpiffeError
 from spiffe_client.http._async import AsyncSpiffeTransport
-from spiffe_client.http._explain import no_identity, refuse_plaintext
+from spiffe_client.http._explain import no_identity
 from spiffe_client.http._identity import OwnIdentity
 from spiffe_client.http._options import (
     DRAIN,
@@ -23,6 +22,7 @@ from spiffe_client.http._options import (
     refuse_insecure,
     take_wire_options,
 )
+from spiffe_client.http._pools import Pool
 from spiffe_client.http._proxies import take_proxies
 from spiffe_client.ids import SpiffeId
 from spiffe_client.tls import SpiffeTls
@@ -136,18 +136,12 @@ class _ClientTransport(AsyncSpiffeTransport):
         super().__init__(tls, drain=drain, on_event=on_event, **options)
         self._own = own
 
-    def handle_async_request(  # pyright: ignore[reportIncompatibleMethodOverride]  # saves a coroutine per request
-        self, request: httpx.Request
-    ) -> Coroutine[Any, Any, httpx.Response]:
-        """See `AsyncSpiffeTransport`."""
-        if self._own is None or self._own.opened:
-            return super().handle_async_request(request)
-        return self._open_first(self._own, request)
-
-    async def _open_first(self, own: OwnIdentity, request: httpx.Request) -> httpx.Response:
-        refuse_plaintext(request)
+    async def _enter_late(self, error: SourceError, request: httpx.Request) -> Pool[httpx.AsyncHTTPTransport]:
+        own = self._own
+        if own is None or own.opened:
+            return await super()._enter_late(error, request)
         try:
             await own.open()
-        except SpiffeError as error:
-            raise no_identity(error, request) from error
-        return await super().handle_async_request(request)
+            return self._pools.enter()
+        except SpiffeError as unopened:
+            raise no_identity(unopened, request) from unopened

@@ -17,8 +17,9 @@ from spiffe_client.http._drainer import Drainer
 from spiffe_client.http._explain import no_identity, refuse_plaintext, reraise
 from spiffe_client.http._options import DRAIN, TransportOptions, check_drain, refuse_insecure
 from spiffe_client.http._pools import Pool, Pools
-from spiffe_client.http._trust import NetworkStream, follow
+from spiffe_client.http._trust import follow
 from spiffe_client.tls import SpiffeTls
+from spiffe_client.workload_api import RotatingX509Source
 
 __all__ = ["SpiffeTransport"]
 
@@ -56,7 +57,13 @@ class SpiffeTransport(httpx.BaseTransport):
 
         sink = safe_sink(on_event)
         self._pools = Pools(
-            tls, make, drain=check_drain(drain), clock=clock, jitter=random.uniform, sink=sink
+            tls,
+            make,
+            quiet=not isinstance(tls.source, RotatingX509Source),
+            drain=check_drain(drain),
+            clock=clock,
+            jitter=random.uniform,
+            sink=sink,
         )
         self._drainer = Drainer(self._pools, _close_from_loop, clock=clock, sink=sink)
         follow(tls.source, tls.prepare, tls.release, self.retire)
@@ -80,25 +87,30 @@ class SpiffeTransport(httpx.BaseTransport):
                 why, and `errors.find` gets the `PeerError` or `SourceError` behind it.
             httpx.UnsupportedProtocol: It is not an `https://` URL.
         """
-        refuse_plaintext(request)
+        if request.url.scheme != "https":
+            refuse_plaintext(request)
         handled = sys.exception()
         pools = self._pools
         try:
             pool = pools.enter()
         except SourceError as error:
-            _close(pools.take_idle())
-            raise no_identity(error, request) from error
+            pool = self._enter_late(error, request)
         try:
             if pools.retired:
                 _close(pools.take_idle())
             response = pool.inner.handle_request(request)
         except BaseException as error:
-            _close(pools.leave(pool))
+            if (closing := pools.leave(pool)) is not None:
+                _close([closing])
             if not isinstance(error, Exception):
                 raise
             reraise(error, request, handled=handled, presented=pools.identity)
         response.stream = _Body(response, request, pools, pool)
         return response
+
+    def _enter_late(self, error: SourceError, request: httpx.Request) -> Pool[httpx.HTTPTransport]:
+        _close(self._pools.take_idle())
+        raise no_identity(error, request) from error
 
     def close(self) -> None:
         """Close all connections, also those in use."""
@@ -130,13 +142,13 @@ class _Body(httpx.SyncByteStream):
         pools: Pools[httpx.HTTPTransport],
         pool: Pool[httpx.HTTPTransport],
     ) -> None:
-        assert isinstance(response.stream, httpx.SyncByteStream)
-        self._body = response.stream
+        self._body: httpx.SyncByteStream = response.stream  # type: ignore[assignment]  # a blocking transport's
         self._request = request
         self._pools = pools
         self._pool: Pool[httpx.HTTPTransport] | None = pool
-        self._stream: NetworkStream = response.extensions["network_stream"]
-        pool.track(self._stream)
+        self._stream = stream = response.extensions["network_stream"]
+        if id(stream) not in pool.streams:
+            pool.track(stream)
 
     def __iter__(self) -> Iterator[bytes]:
         handled = sys.exception()
@@ -148,9 +160,8 @@ class _Body(httpx.SyncByteStream):
 
     def close(self) -> None:
         pool, self._pool = self._pool, None
-        if pool is not None:
-            try:
-                self._body.close()
-            finally:
-                if closing := self._pools.leave(pool):
-                    _close(closing)
+        try:
+            self._body.close()
+        finally:
+            if pool is not None and (closing := self._pools.leave(pool)) is not None:
+                _close([closing])

@@ -9,9 +9,9 @@ import httpx
 
 from spiffe_client.audit import EventSink
 from spiffe_client.authorize import Authorizer
-from spiffe_client.errors import SpiffeError
+from spiffe_client.errors import SourceError, SpiffeError
 from spiffe_client.http._blocking import SpiffeTransport
-from spiffe_client.http._explain import no_identity, refuse_plaintext
+from spiffe_client.http._explain import no_identity
 from spiffe_client.http._identity import BlockingIdentity
 from spiffe_client.http._options import (
     DRAIN,
@@ -22,6 +22,7 @@ from spiffe_client.http._options import (
     refuse_insecure,
     take_wire_options,
 )
+from spiffe_client.http._pools import Pool
 from spiffe_client.http._proxies import take_proxies
 from spiffe_client.ids import SpiffeId
 from spiffe_client.tls import SpiffeTls
@@ -130,12 +131,12 @@ class _ClientTransport(SpiffeTransport):
         super().__init__(tls, drain=drain, on_event=on_event, **options)
         self._own = own
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """See `SpiffeTransport`."""
-        if self._own is not None and not self._own.opened:
-            refuse_plaintext(request)
-            try:
-                self._own.open()
-            except SpiffeError as error:
-                raise no_identity(error, request) from error
-        return super().handle_request(request)
+    def _enter_late(self, error: SourceError, request: httpx.Request) -> Pool[httpx.HTTPTransport]:
+        own = self._own
+        if own is None or own.opened:
+            return super()._enter_late(error, request)
+        try:
+            own.open()
+            return self._pools.enter()
+        except SpiffeError as unopened:
+            raise no_identity(unopened, request) from unopened

@@ -61,6 +61,7 @@ class Pools(Generic[_T]):
 
     Args:
         tls: Whose source and rule decide.
+        quiet: Whether the source does not tell of changes, so that each request has to look.
         make: Makes the transport of a new pool.
         drain: Seconds within which a pool retires after an ordinary change.
         clock: Measures them.
@@ -73,6 +74,7 @@ class Pools(Generic[_T]):
         tls: SpiffeTls,
         make: Callable[[], _T],
         *,
+        quiet: bool,
         drain: float,
         clock: Clock,
         jitter: Callable[[float, float], float],
@@ -80,6 +82,7 @@ class Pools(Generic[_T]):
     ) -> None:
         self._source = tls.source
         self._trust_domains = tls.trust_domains
+        self._quiet = quiet
         self._make = make
         self._drain = drain
         self._clock = clock
@@ -100,24 +103,23 @@ class Pools(Generic[_T]):
         Raises:
             SourceError: There is no identity to make requests with.
         """
-        self.observe()
+        if self._quiet or self._seen is None:
+            self.observe()
         with self._lock:
             pool = self._current
-            if pool is not None and pool.retire_at is not None:
-                pool = self._current_unless_due()
-            if pool is None:
-                pool = self._current = Pool(self._make())
+            if pool is None or pool.retire_at is not None:
+                pool = self._current_unless_due() or self._replace()
             pool.active += 1
             return pool
 
-    def leave(self, pool: Pool[_T]) -> list[_T]:
-        """Note the end of a request, and return the transports to close now."""
+    def leave(self, pool: Pool[_T]) -> _T | None:
+        """Note the end of a request, and return the transport of its pool if that must close now."""
         with self._lock:
             pool.active -= 1
             if pool is self._current or pool.active or pool not in self.retired:
-                return []
+                return None
             self.retired.remove(pool)
-            return [pool.inner]
+            return pool.inner
 
     def observe(self) -> None:
         """Look at the source, and retire pools if it has changed.
@@ -217,6 +219,10 @@ class Pools(Generic[_T]):
         if self._current is not None:
             self.retired.append(self._current)
             self._current = None
+
+    def _replace(self) -> Pool[_T]:
+        self._current = Pool(self._make())
+        return self._current
 
     def _current_unless_due(self) -> Pool[_T] | None:
         pool = self._current

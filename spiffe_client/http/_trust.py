@@ -26,7 +26,7 @@ def follow(
 ) -> None:
     """Have bound methods called before and after each change of a source, if it is one that tells.
 
-    The source holds them weakly. A source that does not tell is looked at with each request.
+    The source holds them weakly.
     """
     if isinstance(source, RotatingX509Source):
         source.before_publish(before)

@@ -43,6 +43,7 @@ class World:
         self.pools = Pools(
             SpiffeTls(self.source, member_of("shop.test")),
             self._make,
+            quiet=True,
             drain=drain,
             clock=self.clock,
             jitter=lambda low, high: low + part * (high - low),
@@ -55,7 +56,7 @@ class World:
 
     def request(self) -> int:
         pool = self.pools.enter()
-        assert [] == self.pools.leave(pool)
+        assert None is self.pools.leave(pool)
         return pool.inner
 
 
@@ -128,6 +129,10 @@ class TestPools:
                 assert inner not in [pool.inner for pool in running]
                 closed.append(inner)
 
+        def left(pool) -> list[int]:
+            inner = world.pools.leave(pool)
+            return [] if inner is None else [inner]
+
         for what, argument in steps:
             if what == "publish":
                 world.source.publish(SNAPSHOTS[argument])
@@ -138,14 +143,14 @@ class TestPools:
                     continue
                 assert running[-1].inner not in closed
             elif what == "leave" and argument < len(running):
-                close(world.pools.leave(running.pop(argument)))
+                close(left(running.pop(argument)))
             elif what == "step":
                 world.clock.step(argument)
             elif what == "sweep":
                 close(world.pools.take_idle())
                 assert 0.0 != world.pools.pending()
         while running:
-            close(world.pools.leave(running.pop()))
+            close(left(running.pop()))
         close(world.pools.take_all())
 
         assert sorted(closed) == world.made
