@@ -164,7 +164,7 @@ class _Body(httpx.AsyncByteStream):
             cut = self._pools.reason(self._stream)
             reraise(error, self._request, handled=handled, cut=cut)
 
-    def aclose(self) -> Coroutine[Any, Any, None]:
+    def aclose(self) -> Coroutine[Any, Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  # saves a coroutine
         pool, self._pool = self._pool, None
         closing = self._pools.leave(pool) if pool is not None else None
         return self._body.aclose() if closing is None else self._close_with(closing)
