@@ -147,6 +147,7 @@ def test_all_is_true(name: str) -> None:
     """Each module says what it offers, and has it; ruff keeps the list in order."""
     module = importlib.import_module(name)
     assert len(set(module.__all__)) == len(module.__all__)
+    assert set(module.__all__) <= set(dir(module))
     for public in module.__all__:
         assert hasattr(module, public), public
 
