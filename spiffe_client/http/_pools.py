@@ -46,10 +46,9 @@ class Pool(Generic[_T]):
         self.streams: dict[int, ref[NetworkStream]] = {}
 
     def track(self, stream: NetworkStream) -> None:
-        """Remember a connection, to hang it up if its trust is withdrawn."""
-        streams, key = self.streams, id(stream)
-        if key not in streams:  # a WeakSet would make a reference for each request
-            streams[key] = ref(stream, lambda _: streams.pop(key, None))
+        """Remember a connection that is not in `streams`, to hang it up if its trust is withdrawn."""
+        streams, key = self.streams, id(stream)  # a WeakSet would make a reference for each request
+        streams[key] = ref(stream, lambda _: streams.pop(key, None))
 
     def connections(self) -> list[NetworkStream]:
         """Return the connections that still exist."""
