@@ -29,7 +29,9 @@ __all__ = ["AsyncSpiffeTransport"]
 class AsyncSpiffeTransport(httpx.AsyncBaseTransport):
     """Sends requests over SPIFFE TLS, through connections that are never older than their trust.
 
-    Works on asyncio and trio, with HTTP/1.1 and HTTP/2.
+    Works on asyncio and trio, with HTTP/1.1 and HTTP/2. Where trust is withdrawn, a response is cut
+    at once, also while its reader waits; only a request that waits for the very first answer of a
+    new connection is cut when that comes. While a former pool finishes, `limits` count for each.
 
     Args:
         tls: Who this workload is and who may be on the other end.

@@ -68,6 +68,7 @@ def hang_up(stream: NetworkStream) -> None:
             # Not sock.shutdown(): an SSLSocket would drop its TLS object first and from then on
             # hand its reader whatever comes, unverified.
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        else:  # asyncio's, uvloop's and trio's wrappers have dup() in common
-            with contextlib.closing(sock.dup()) as twin:  # type: ignore[attr-defined]  # a socket in all but type
+        else:
+            # The wrappers of asyncio, uvloop and trio want to be asked on their event loop only.
+            with socket.fromfd(sock.fileno(), sock.family, sock.type) as twin:  # type: ignore[attr-defined]  # a socket in all but type
                 twin.shutdown(socket.SHUT_RDWR)

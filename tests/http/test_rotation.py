@@ -257,6 +257,17 @@ class TestWithdrawal:
         )
         assert {"connections": 1, "at_once": True} == events[0].attributes
 
+    async def test_told_in_another_thread(self, connect, serve, web, hold, without_shop) -> None:
+        """Hanging up works from any thread, whatever event loop the connection belongs to."""
+        url = serve(SHOP, shop_app(hold))
+        async with connect() as client:
+            async with client.stream("GET", f"{url}/hold") as stream, anyio.create_task_group() as tasks:
+                tasks.start_soon(anyio.to_thread.run_sync, web.publish, without_shop)
+                with pytest.raises(httpx.ReadError, match="authority that vouched"):
+                    await stream.read()
+            with pytest.raises(httpx.ConnectError):
+                await client.get(url)
+
     async def test_whole_bundle(self, connect, serve, shop, web) -> None:
         """A trust domain without a bundle is a trust domain without authorities."""
         url = serve(SHOP, shop_app())
