@@ -33,8 +33,7 @@ class SpiffeTls:
 
     Each handshake uses the source's snapshot of that moment, so identities and bundles change
     without anybody touching a context. When a snapshot withdraws the authority of a connected
-    peer, no byte passes any more: the connection ends with its next write, or when the next bytes
-    come in.
+    peer, the connection ends with its next read or write.
 
     Args:
         source: Identity and bundles; a fixed `X509Context` is one too.

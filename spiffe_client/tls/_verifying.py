@@ -111,18 +111,8 @@ def _set_context(connection: ssl.SSLObject, context: ssl.SSLContext) -> None:
 class _VerifyingObject(_Verifying, ssl.SSLObject):  # pyright: ignore[reportIncompatibleVariableOverride]  # as above
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002 - the ssl module's name
         """As in the `ssl` module, from a verified peer only."""
-        guard = self._guard
-        if guard.peer is None:
-            guard.before_io(self)
-        try:
-            received = super().read(len, buffer)
-        except ssl.SSLWantReadError:
-            raise  # half of all calls: nothing came, so there is nothing to judge
-        except ssl.SSLError:
-            guard.before_io(self)  # which says why, if the connection was ended for a reason
-            raise
-        guard.before_io(self)  # what came after trust was withdrawn is not handed on
-        return received
+        self._guard.before_io(self)
+        return super().read(len, buffer)
 
 
 class _VerifyingSocket(_Verifying, ssl.SSLSocket):  # type: ignore[override]  # plain attributes of a socket
