@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,13 +18,26 @@ import nox
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "typing", "tests", "coverage", "docs", "demo", "spire", "build"]
+nox.options.sessions = [
+    "lint",
+    "typing",
+    "tests",
+    "coverage",
+    "docs",
+    "demo",
+    "integrations",
+    "spire",
+    "peers",
+    "build",
+]
 
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 CANDIDATES = [f"3.{minor}" for minor in range(11, 20)]
 SPIRE_MODULE = ROOT / "tests" / "peers" / "spire"
 PEERS = ROOT / "tests" / "peers"
+#: Each is a folder with a distribution of its own.
+INTEGRATIONS = sorted(path.parent.name for path in ROOT.glob("integrations/*/pyproject.toml"))
 
 
 def _pyenv_versions() -> None:
@@ -63,8 +77,9 @@ def lint(session: nox.Session) -> None:
     """Style, spelling, news fragments."""
     session.install(*_groups("lint"))
     session.run("ruff", "check")
-    session.run("ruff", "format", "--check", "spiffe_client", "noxfile.py")
-    session.run("codespell", "spiffe_client", "tests", "docs", "README.md", "noxfile.py")
+    packages = [str(path) for path in ROOT.glob("integrations/*/spiffe_client_*")]
+    session.run("ruff", "format", "--check", "spiffe_client", "noxfile.py", *packages)
+    session.run("codespell", "spiffe_client", "tests", "docs", "integrations", "README.md", "noxfile.py")
     session.run("towncrier", "build", "--draft", "--version", "next", silent=True)
 
 
@@ -80,11 +95,14 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Everything but real SPIRE, on every Python that is there, on asyncio and trio."""
+    """Everything but real SPIRE, token brokers and decision points, on every Python that is there, on asyncio and trio."""
     session.install("-e", ".[cli,dev,otel]", *_groups("test"))
     env = {"COVERAGE_FILE": f".coverage.{session.python}", "COVERAGE_CORE": "ctrace"}
-    spire = "--ignore=tests/spire"  # has a session of its own, which says what it lacks
-    session.run("coverage", "run", "-m", "pytest", "-q", spire, *session.posargs, env=env)
+    # These have sessions of their own, which say what they lack.
+    others = [f"--ignore=tests/{room}" for room in ("spire", "token_brokers", "decision_points")]
+    # What only some Pythons run is run by the oldest or the newest: to measure the others would only take time.
+    run = ["coverage", "run", "-m"] if session.python in (PYTHONS[0], PYTHONS[-1]) else ["python", "-m"]
+    session.run(*run, "pytest", "-q", "-n", "auto", *others, *session.posargs, env=env)
     session.notify("coverage")
 
 
@@ -128,6 +146,37 @@ def demo(session: nox.Session) -> None:
     session.run("spiffe-client", "demo")
 
 
+@nox.session
+@nox.parametrize(
+    ["name", "end"],
+    [nox.param(name, end, id=f"{name}-{end}") for name in INTEGRATIONS for end in ("lower", "upper")],
+)
+def integrations(session: nox.Session, name: str, end: str) -> None:
+    """Each integration by itself, with the oldest and the newest versions that it supports."""
+    folder, package = ROOT / "integrations" / name, f"spiffe_client_{name.replace('-', '_')}"
+    project = nox.project.load_toml(folder / "pyproject.toml")
+    needs = nox.project.dependency_groups(project, "test")
+    versions = project["tool"]["spiffe-client"]["versions"][end]
+    others = [
+        str(ROOT / "integrations" / other) for other in project["tool"]["spiffe-client"].get("needs", [])
+    ]
+    # Not editable: what is tested is what pip installs by path.
+    session.install(str(ROOT), *others, str(folder), *needs, *versions)
+    tests = f"integrations/{name}/tests"
+    if end == "lower":
+        session.run("pytest", "-q", tests, *session.posargs)
+        return
+    env = {
+        "COVERAGE_FILE": str(Path(session.create_tmp()).resolve() / "coverage"),
+        "COVERAGE_RCFILE": os.devnull,
+    }
+    measured = ["coverage", "run", "--branch", f"--source={package}", "-m"]
+    session.run(*measured, "pytest", "-q", tests, *session.posargs, env=env)
+    session.run("coverage", "report", "--show-missing", "--fail-under=100", env=env)
+    session.install(*[need for need in _groups("typing") if need.startswith("mypy")])
+    session.run("mypy", "--strict", "--follow-imports=silent", f"integrations/{name}/{package}")
+
+
 def _spire_binaries(session: nox.Session) -> str:
     if named := os.environ.get("SPIRE_BIN"):
         return named
@@ -135,7 +184,7 @@ def _spire_binaries(session: nox.Session) -> str:
         _missing(
             session,
             "Go, which builds SPIRE,",
-            "install Go 1.26 or newer (go.dev), or set SPIRE_BIN to a folder with spire-server and spire-agent",
+            "install Go 1.26.3 or newer (go.dev), or set SPIRE_BIN to a folder with spire-server and spire-agent",
         )
     folder = Path(session.cache_dir).resolve() / "spire"
     commands = [f"github.com/spiffe/spire/cmd/{name}" for name in ("spire-server", "spire-agent")]
@@ -152,6 +201,76 @@ def spire(session: nox.Session) -> None:
     session.run(
         "pytest", "-q", "-s", "-m", "spire", "tests/spire", *session.posargs, env={"SPIRE_BIN": binaries}
     )
+
+
+def _authgent(session: nox.Session) -> str:
+    if named := os.environ.get("AUTHGENT_BIN"):
+        return named
+    # Not beside our own dependencies: it brings others, in versions of its own.
+    venv = Path(session.create_tmp()).resolve() / "authgent"
+    if not venv.exists():
+        session.run("python", "-m", "venv", str(venv), silent=True)
+    requirements = str(PEERS / "authgent" / "requirements.txt")
+    session.run(str(venv / "bin" / "pip"), "install", "-q", "-r", requirements, external=True)
+    return str(venv / "bin" / "authgent-server")
+
+
+def _node_runs_it() -> bool:
+    if not (shutil.which("node") and shutil.which("npm")):
+        return False
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False).stdout
+    major = version.strip().removeprefix("v").split(".")[0]
+    return major.isdigit() and int(major) >= 20
+
+
+def _npm(session: nox.Session, peer: str) -> Path:
+    folder = Path(session.cache_dir).resolve() / peer
+    shutil.copytree(PEERS / peer, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules"))
+    with session.chdir(folder):
+        session.run("npm", "ci", "--ignore-scripts", "--silent", external=True)
+    return folder
+
+
+def _oidc_provider(session: nox.Session) -> str | None:
+    if named := os.environ.get("OIDC_PROVIDER_DIR"):
+        return named
+    if not _node_runs_it():
+        return None
+    return str(_npm(session, "oidc-provider"))
+
+
+def _cerbos(session: nox.Session) -> str | None:
+    if named := os.environ.get("CERBOS_BIN"):
+        return named
+    if not shutil.which("npm") or (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        return None
+    return str(_npm(session, "cerbos") / "node_modules" / "@cerbos" / "cerbos-linux-x64" / "cerbos-linux-x64")
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """The clients against real peers: token brokers (oidc-provider, authgent-server), a decision point (Cerbos)."""
+    session.install("-e", ".[cli,dev]", *_groups("test"))
+    env = {"AUTHGENT_BIN": _authgent(session)}
+    provider, cerbos = _oidc_provider(session), _cerbos(session)
+    if provider:
+        env["OIDC_PROVIDER_DIR"] = provider
+    if cerbos:
+        env["CERBOS_BIN"] = cerbos
+    rooms = ["tests/token_brokers", "tests/decision_points"]
+    session.run("pytest", "-q", "-m", "peers", *rooms, *session.posargs, env=env)
+    if not provider:
+        _missing(
+            session,
+            "Node.js 20 or newer with npm, which runs oidc-provider,",
+            "install it (nodejs.org), or set OIDC_PROVIDER_DIR; the other peers' tests have passed",
+        )
+    if not cerbos:
+        _missing(
+            session,
+            "Cerbos, or npm on Linux on x64, which installs it,",
+            "set CERBOS_BIN (cerbos.dev); the other peers' tests have passed",
+        )
 
 
 @nox.session
@@ -179,7 +298,13 @@ def bench(session: nox.Session) -> None:
     if not own.exists():
         session.run("python", "-m", "venv", str(own), silent=True)
     session.run(str(own / "bin" / "pip"), "install", "-q", "--force-reinstall", str(ROOT), external=True)
+    langchain = Path(session.create_tmp()).resolve() / "langchain"
+    if not langchain.exists():
+        session.run("python", "-m", "venv", str(langchain), silent=True)
+    ours = [f"{ROOT}[dev]", str(ROOT / "integrations" / "langchain")]
+    session.run(str(langchain / "bin" / "pip"), "install", "-q", "--force-reinstall", *ours, external=True)
     pythons = {
+        "BENCH_LANGCHAIN_PYTHON": str(langchain / "bin" / "python"),
         "BENCH_PEER_PYTHON": str(peer / "bin" / "python"),
         "BENCH_OWN_PYTHON": str(own / "bin" / "python"),
     }

@@ -3,7 +3,8 @@
 A page is one test: its blocks run in order and share their names, as a reader would type them.
 A block that calls `asyncio.run` is a script: it runs as a process of its own, as it stands on the page. One that
 serves for ever is called once and runs until the page is over, so that the scripts behind it can call it, too.
-`orders.internal` leads to a uvicorn of ours that speaks mutual TLS as spiffe://prod.example/orders.
+`orders.internal` leads to a uvicorn of ours that speaks mutual TLS as spiffe://prod.example/orders. On pages about tokens
+the addresses of token brokers and of the service that takes tokens are those of ours on loopback.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import json
 import os
 import re
 import socket
@@ -20,6 +22,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -28,13 +31,17 @@ import pytest
 import uvicorn
 
 from spiffe_client import Workload, member_of
-from spiffe_client.dev import DevTrustDomain
+from spiffe_client.dev import DevTokenBroker, DevTrustDomain, ProtectedService
+from spiffe_client.dev.token_broker import Client
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+CONTRACT = re.compile(r"^```toml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CALLER, ORDERS = "spiffe://prod.example/billing", "spiffe://prod.example/orders"
-#: Where scripts serve.
-SERVICE = "https://localhost:8443/"
+CLOSER, AUDITOR = "spiffe://prod.example/agent/closer", "spiffe://prod.example/agent/auditor"
+#: Where scripts serve by what the page says; a free port takes its place.
+PORT = "8443"
+DECISION_POINT = "https://pdp.prod.example"
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -49,14 +56,15 @@ class Page(pytest.File):
     def collect(self) -> Iterator[pytest.Item]:
         for path in [self.path] + ([ROOT / "README.md"] if self.path.name == "decisions.md" else []):
             if blocks := BLOCK.findall(path.read_text()):
-                yield Example.from_parent(self, name=path.name, blocks=blocks)
+                yield Example.from_parent(self, name=path.name, blocks=blocks, page=path.read_text())
 
 
 class Example(pytest.Item):
     """All blocks of one page."""
 
-    def __init__(self, *, blocks: list[str], **kwargs: Any) -> None:
+    def __init__(self, *, blocks: list[str], page: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.page = page
         self.blocks = blocks
 
     def runtest(self) -> None:
@@ -68,9 +76,18 @@ class Example(pytest.Item):
         async with AsyncExitStack() as stack:
             prelude = await stack.enter_async_context(world)
             names: dict[str, Any] = {}
+            port, replaced = _free_port(), {}
+            if any("https://tokens.prod.example" in block for block in self.blocks):
+                replaced = await stack.enter_async_context(_token_brokers(prelude["domain"]))
+            if any(DECISION_POINT in block for block in self.blocks):
+                replaced |= await stack.enter_async_context(_decision_point())
+            if any("closer.toml\", environment" in block for block in self.blocks):
+                replaced = await stack.enter_async_context(_agents(prelude["domain"], replaced)) | replaced
             for number, block in enumerate(self.blocks, 1):
+                for said, meant in replaced.items():
+                    block = block.replace(said, meant)
                 if "asyncio.run(" in block:
-                    await stack.enter_async_context(_script(block))
+                    await stack.enter_async_context(_script(block.replace(PORT, port), self.page, port))
                     continue
                 names |= prelude
                 code = compile(
@@ -84,19 +101,19 @@ class Example(pytest.Item):
 
 
 @asynccontextmanager
-async def _script(block: str) -> AsyncIterator[None]:
-    """A file of its own: run to its end, or served from until the page is over."""
+async def _script(block: str, page: str, port: str) -> AsyncIterator[None]:
+    """A file of its own: run to its end, saying what the page says, or served from until the page is over."""
     process = await anyio.open_process(
         [sys.executable, "-W", "error", "-c", block], stdout=subprocess.PIPE, stderr=None
     )
     try:
         with anyio.fail_after(30):
             if "serve_forever" in block:
-                assert "Hello, spiffe://" in await _call(process)
+                assert "Hello, spiffe://" in await _call(process, port)
             else:
                 assert process.stdout is not None
                 said = b"".join([piece async for piece in process.stdout])
-                assert (0, "Hello, spiffe://") == (await process.wait(), said.decode()[:16])
+                assert (0, True) == (await process.wait(), f"\n{said.decode().strip()}\n" in page), said
         yield
     finally:
         with anyio.CancelScope(shield=True):
@@ -106,15 +123,21 @@ async def _script(block: str) -> AsyncIterator[None]:
             await process.aclose()
 
 
-async def _call(process: anyio.abc.Process) -> str:
+async def _call(process: anyio.abc.Process, port: str) -> str:
     """What a service of this identity answers, once it does."""
     async with Workload() as me, me.http(peer=str(me.id), trust_env=False) as http:
         while True:
             assert process.returncode is None, "it ended"
             try:
-                return (await http.get(SERVICE)).text
+                return (await http.get(f"https://localhost:{port}/")).text
             except httpx.ConnectError:
                 await anyio.sleep(0.05)
+
+
+def _free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 async def _handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -142,6 +165,88 @@ async def _service(domain: DevTrustDomain, spiffe_id: str) -> AsyncIterator[int]
         finally:
             server.should_exit = True
             await serving
+
+
+@asynccontextmanager
+async def _token_brokers(domain: DevTrustDomain) -> AsyncIterator[dict[str, str]]:
+    """What the addresses on the page are replaced with: two token brokers, a service, a secret."""
+    rights = {"audiences": ["*"], "scopes": "orders:read orders:refund invoices:read", "details": ["*"], "serves": ["*"]}
+    scopes, details = rights["scopes"], ["agent_call", "agent_ticket"]
+    clients = [
+        Client.of(CLOSER, audiences=["*"], scopes=scopes, details=details, may_delegate_to=[AUDITOR]),
+        Client.of(AUDITOR, audiences=["*"], scopes="", details=details),
+        Client.of(CALLER, **rights), Client.of("batch", secret="a-secret-that-nobody-knows", **rights),
+    ]  # fmt: skip
+    async with (
+        DevTokenBroker(domain, rules=clients, dpop_nonces="always") as home,
+        DevTokenBroker(domain, rules=clients) as partner,
+        ProtectedService(home, require_dpop_nonce=True) as orders,
+    ):
+        partner.trust_issuer(home)
+        home.trust_issuer(partner)
+        with TemporaryDirectory() as folder:
+            secret = Path(folder, "oauth")
+            secret.write_text("a-secret-that-nobody-knows\n")
+            yield {
+                "https://tokens.prod.example": home.issuer,
+                "https://tokens.partner.example": partner.issuer,
+                "https://orders.prod.example": orders.url,
+                "https://billing.prod.example": orders.url,
+                "/run/secrets/oauth": str(secret),
+            }
+
+
+@asynccontextmanager
+async def _agents(domain: DevTrustDomain, replaced: dict[str, str]) -> AsyncIterator[dict[str, str]]:
+    """What contracts on the page are replaced with: files, and agents' own identities; the text is the one in agents.md."""
+    (text,) = CONTRACT.findall((ROOT / "docs" / "agents.md").read_text())
+    for said, meant in replaced.items():
+        text = text.replace(said, meant)
+    with TemporaryDirectory() as folder:
+        files = {}
+        for name, spiffe_id in (("closer.toml", CLOSER), ("auditor.toml", AUDITOR)):
+            path = Path(folder, name)
+            path.write_text(text.replace(CLOSER, spiffe_id, 1).partition("[delegates." if spiffe_id == AUDITOR else "#")[0])
+            endpoint = await domain.endpoint_for(spiffe_id)
+            files[f'contract="{name}"'] = f'contract="{path}", endpoint="{endpoint}"'
+            files[f'"{name}", '] = f'"{path}", '
+            files["contract=agent,"] = f'contract=agent, endpoint="{await domain.endpoint_for(CLOSER)}",'
+        yield files
+
+
+async def _decide(scope: Any, receive: Any, send: Any) -> None:
+    """AuthZEN, with one rule: acme's agents may, and it is to be logged."""
+    asked, more = b"", True
+    while more:
+        message = await receive()
+        asked, more = asked + message.get("body", b""), message.get("more_body", False)
+
+    def decision(evaluation: Any) -> object:
+        return {
+            "decision": evaluation["resource"]["properties"]["tenant"] == "acme",
+            "context": {"obligations": ["log"]},
+        }
+
+    question = json.loads(asked)
+    many = question.get("evaluations")
+    answer = decision(question) if many is None else {"evaluations": [decision(one) for one in many]}
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+
+@asynccontextmanager
+async def _decision_point() -> AsyncIterator[dict[str, str]]:
+    """What the address of a decision point on the page is replaced with."""
+    server = uvicorn.Server(uvicorn.Config(_decide, port=0, lifespan="off", log_level="error"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield {DECISION_POINT: f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"}
+    finally:
+        server.should_exit = True
+        await serving
 
 
 @asynccontextmanager

@@ -8,19 +8,30 @@ without the tracebacks inside.
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from pathlib import Path
+from os.path import basename
 from typing import Any, ParamSpec, TypeVar
 
 from spiffe_client.errors import SpiffeError
 
-__all__ = ["async_border", "border", "without_frames"]
+__all__ = ["async_border", "border", "place_of", "without_frames"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=BaseException)
+
+
+def place_of(error: BaseException) -> str:
+    """Say where an error was raised, by function, file and line; empty if it was not raised."""
+    # By hand: the module traceback would read the source files, and an error's message.
+    place = error.__traceback__
+    if place is None:
+        return ""
+    while place.tb_next is not None:
+        place = place.tb_next
+    code = place.tb_frame.f_code
+    return f"{code.co_name}, {basename(code.co_filename)}:{place.tb_lineno}"  # noqa: PTH119 - pathlib costs a start 1 ms
 
 
 def without_frames(error: _E, *, handled: BaseException | None = None) -> _E:
@@ -30,10 +41,10 @@ def without_frames(error: _E, *, handled: BaseException | None = None) -> _E:
         error: What was raised.
         handled: What was being handled when that began: the caller's, whose frames stay.
     """
-    if not isinstance(error, SpiffeError) and (place := traceback.extract_tb(error.__traceback__)):
+    # A cancellation is none of these: a deadline's error leads to it, and that is all.
+    if isinstance(error, Exception) and not isinstance(error, SpiffeError) and (place := place_of(error)):
         # Unforeseen: whoever looks for the bug needs to know where it is.
-        last = place[-1]
-        error.add_note(f"in {last.name}, {Path(last.filename).name}:{last.lineno}; frames hold secrets")
+        error.add_note(f"in {place}; frames hold secrets")
     seen = {id(handled), id(None)}
     queue: list[BaseException | None] = [error]
     while queue:
@@ -54,7 +65,7 @@ def border(function: Callable[_P, _T]) -> Callable[_P, _T]:
         handled = sys.exception()
         try:
             return function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - raised again; whatever it is, its frames hold secrets
+        except BaseException as error:  # noqa: BLE001 - raised again; whatever it is, its frames hold secrets
             del args, kwargs
             raise without_frames(error, handled=handled)  # noqa: B904 - it is the same error
 
@@ -69,7 +80,7 @@ def async_border(function: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P
         handled = sys.exception()
         try:
             return await function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - raised again; whatever it is, its frames hold secrets
+        except BaseException as error:  # noqa: BLE001 - raised again; whatever it is, its frames hold secrets
             del args, kwargs
             raise without_frames(error, handled=handled)  # noqa: B904 - it is the same error
 

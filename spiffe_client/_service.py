@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import anyio
 
@@ -42,9 +43,13 @@ class Service:
         if _in_trio():
             import trio
 
+            self._run_soon: Callable[[Callable[[], object]], object]
+            self._run_soon = trio.lowlevel.current_trio_token().run_sync_soon
             trio.lowlevel.spawn_system_task(self._run, name=name)
         else:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
+            loop = asyncio.get_running_loop()
+            self._run_soon = loop.call_soon_threadsafe
+            self._task = loop.create_task(self._run(), name=name)
 
     async def _run(self) -> None:
         try:
@@ -54,6 +59,15 @@ class Service:
             self._crashed(error)
         finally:
             self._done.set()
+
+    def soon(self, function: Callable[[], object]) -> None:
+        """Run a function on the task's event loop; not at once, even if this is it.
+
+        Safe in any thread, and in a signal handler, which interrupts the loop in the middle of
+        anything; on a loop that has ended, nothing happens.
+        """
+        with suppress(RuntimeError):  # the loop has ended, and with it the task
+            self._run_soon(function)
 
     def cancel(self) -> None:
         """Ask the task to stop; does not wait."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
+from spiffe_client._values import dataclass
 from spiffe_client.errors import InvalidIdError, PeerNotAllowedError
 from spiffe_client.ids import SpiffeId, TrustDomain
 

@@ -27,11 +27,40 @@
     │  ├─ SourceClosedError
     │  ├─ FirstUpdateTimeoutError (also TimeoutError)
     │  ├─ StaleError
-    │  └─ IdentityUnavailableError (also ssl.SSLError)
+    │  ├─ IdentityUnavailableError (also ssl.SSLError)
+    │  └─ StoppedError
     ├─ PeerError (also ssl.SSLCertVerificationError)
     │  ├─ PeerUnverifiedError
     │  └─ PeerNotAllowedError
     ├─ TlsConfigurationError (also ssl.SSLError)
+    ├─ TokenError
+    │  ├─ TokenRequestError (also ValueError)
+    │  ├─ OAuthError (any code a token broker answers with)
+    │  │  ├─ InvalidClientError
+    │  │  ├─ InvalidGrantError
+    │  │  ├─ InvalidScopeError
+    │  │  ├─ InvalidTargetError
+    │  │  └─ InvalidAuthorizationDetailsError
+    │  ├─ TokenProtocolError
+    │  ├─ UnacceptableTokenError
+    │  ├─ TokenBrokerUnavailableError (also TimeoutError)
+    │  ├─ UnsupportedByBrokerError
+    │  ├─ DiscoveryError
+    │  ├─ TokenOriginError
+    │  ├─ SecretSourceError
+    │  ├─ SecurityEventError
+    │  └─ TokenBrokerClosedError
+    ├─ PolicyError
+    │  ├─ ContractError (also ValueError)
+    │  ├─ ResourceError (also ValueError)
+    │  └─ DeniedError
+    │     └─ DecisionUnavailableError
+    ├─ TaskError
+    │  ├─ NoTaskError (also DeniedError)
+    │  ├─ TaskEndedError (also DeniedError)
+    │  ├─ AttenuationError
+    │  └─ TicketError
+    ├─ AuditError
     └─ RegistrationError
 
 `code` is stable and meant for programs, the message is meant for people and says what happened,
@@ -46,39 +75,69 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from spiffe_client.ids import SpiffeId, TrustDomain
+    from spiffe_client.policy import Decision
 
 __all__ = [
     "AccessDeniedError",
+    "AttenuationError",
     "AudienceError",
+    "AuditError",
     "BundleEndpointError",
     "BundleError",
     "BundleNotFoundError",
+    "ContractError",
+    "DecisionUnavailableError",
+    "DeniedError",
+    "DiscoveryError",
     "EndpointError",
     "ExpiredError",
     "FederationError",
     "FirstUpdateTimeoutError",
     "IdentityUnavailableError",
     "InvalidAudienceError",
+    "InvalidAuthorizationDetailsError",
+    "InvalidClientError",
+    "InvalidGrantError",
     "InvalidIdError",
     "InvalidRequestError",
+    "InvalidScopeError",
+    "InvalidTargetError",
     "JwtSvidError",
     "NoIdentityIssuedError",
+    "NoTaskError",
+    "OAuthError",
     "PeerError",
     "PeerNotAllowedError",
     "PeerUnverifiedError",
+    "PolicyError",
     "ProtocolError",
     "RegistrationError",
+    "ResourceError",
+    "SecretSourceError",
+    "SecurityEventError",
     "SignatureError",
     "SourceClosedError",
     "SourceError",
     "SpiffeError",
     "StaleError",
+    "StoppedError",
     "SvidError",
+    "TaskEndedError",
+    "TaskError",
+    "TicketError",
     "TlsConfigurationError",
+    "TokenBrokerClosedError",
+    "TokenBrokerUnavailableError",
+    "TokenError",
+    "TokenOriginError",
+    "TokenProtocolError",
+    "TokenRequestError",
+    "UnacceptableTokenError",
     "UnavailableCause",
     "UnavailableError",
     "UnexpectedStatusError",
     "UnimplementedError",
+    "UnsupportedByBrokerError",
     "WitSvidError",
     "WorkloadApiError",
     "X509SvidError",
@@ -115,7 +174,7 @@ class SpiffeError(Exception):
     #: Stable name of the kind of error, for programs.
     code: ClassVar[str] = "spiffe_error"
     #: Whether the same call may succeed later without anybody changing anything here.
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, dict(self.__dict__))
@@ -345,6 +404,20 @@ class IdentityUnavailableError(SourceError, _TlsError):
     retryable = True
 
 
+class StoppedError(SourceError):
+    """This workload was stopped: everything it held was dropped, and nothing is handed out any more.
+
+    Attributes:
+        reason: What `stop` was told.
+    """
+
+    code = "stopped"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this workload was stopped: {reason}")
+        self.reason = reason
+
+
 class PeerError(SpiffeError, _TlsError, ssl.SSLCertVerificationError):  # pyright: ignore[reportIncompatibleVariableOverride]  # strerror, see there
     """The other end of a TLS connection is not who it must be.
 
@@ -391,6 +464,281 @@ class TlsConfigurationError(SpiffeError, _TlsError):
     """
 
     code = "tls_configuration"
+
+
+class TokenError(SpiffeError):
+    """A token was not obtained, is not what was asked for, or must not be used."""
+
+    code = "token"
+
+
+class TokenRequestError(TokenError, ValueError):
+    """What is asked of the token broker is malformed; nothing was sent (RFC 8693 §2.1, RFC 8707 §2)."""
+
+    code = "token_request_invalid"
+
+
+class OAuthError(TokenError):
+    """The token broker answered with an error of OAuth 2 (RFC 6749 §5.2, RFC 8693 §2.2.2).
+
+    Codes are an open set: the subclasses are those that code here reacts to.
+
+    Attributes:
+        error: The broker's `error` code, as it came.
+        status: The HTTP status.
+        description: The broker's `error_description`, shortened and without what looks like a token.
+        retry_after: Seconds the broker asks to wait, where it says so.
+    """
+
+    code = "oauth"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error: str,
+        status: int,
+        description: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.error = error
+        self.status = status
+        self.description = description
+        self.retry_after = retry_after
+        # Here it depends on what came.
+        self.retryable: bool = error == "temporarily_unavailable" or status in {408, 429, 500, 502, 503, 504}
+
+
+class InvalidClientError(OAuthError):
+    """The token broker does not accept who we are (RFC 6749 §5.2 `invalid_client`)."""
+
+    code = "invalid_client"
+
+
+class InvalidGrantError(OAuthError):
+    """The subject, actor or assertion is not acceptable (RFC 6749 §5.2 `invalid_grant`)."""
+
+    code = "invalid_grant"
+
+
+class InvalidScopeError(OAuthError):
+    """The scope is unknown or more than may be had (RFC 6749 §5.2 `invalid_scope`)."""
+
+    code = "invalid_scope"
+
+
+class InvalidTargetError(OAuthError):
+    """No token is issued for this resource or audience (RFC 8693 §2.2.2 `invalid_target`)."""
+
+    code = "invalid_target"
+
+
+class InvalidAuthorizationDetailsError(OAuthError):
+    """The authorization details are not acceptable (RFC 9396 §5)."""
+
+    code = "invalid_authorization_details"
+
+
+class TokenProtocolError(TokenError):
+    """What the token broker answered is not OAuth 2; nothing of the body is kept.
+
+    Attributes:
+        status: The HTTP status.
+        content_type: The media type it claimed, shortened.
+    """
+
+    code = "token_protocol"
+
+    def __init__(self, message: str, *, status: int, content_type: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.content_type = content_type
+
+
+class UnacceptableTokenError(TokenError):
+    """A token was issued that is not what was asked for, and was thrown away.
+
+    Attributes:
+        why: For programs: `wider_scope`, `wider_details`, `narrower`, `unbound`, `wrong_binding`,
+            `token_type`, `issued_token_type`, `audience`, `not_an_access_token`, `expired`.
+    """
+
+    code = "token_unacceptable"
+
+    def __init__(self, message: str, *, why: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
+class TokenBrokerUnavailableError(TokenError, TimeoutError):
+    """The token broker cannot be reached, or did not answer within the deadline.
+
+    Attributes:
+        retry_after: Seconds the broker asked to wait, where it did.
+    """
+
+    code = "token_broker_unavailable"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class UnsupportedByBrokerError(TokenError):
+    """The token broker does not offer this, and nothing weaker is used in its place.
+
+    Attributes:
+        feature: What is missing, for programs: such as `dpop`, `revocation_endpoint`.
+    """
+
+    code = "unsupported_by_broker"
+
+    def __init__(self, message: str, *, feature: str) -> None:
+        super().__init__(message)
+        self.feature = feature
+
+
+class DiscoveryError(TokenError):
+    """The token broker's metadata cannot be found or cannot be trusted (RFC 8414 §3)."""
+
+    code = "discovery"
+
+
+class TokenOriginError(TokenError):
+    """A token would have gone to an origin it is not meant for; it did not."""
+
+    code = "token_origin"
+
+
+class SecretSourceError(TokenError):
+    """A client secret cannot be read; the message never holds any of it."""
+
+    code = "secret_source"
+
+
+class SecurityEventError(TokenError):
+    """A security event token is malformed, not for us, or does not verify (RFC 8417 §2)."""
+
+    code = "security_event"
+    #: What its transmitter is told, such as `invalid_key` (RFC 8935 §2.4).
+    err: str = "invalid_request"
+
+
+class TokenBrokerClosedError(TokenError):
+    """The token broker client was closed, never opened, or belongs to the process this one was forked from."""
+
+    code = "token_broker_closed"
+
+
+class PolicyError(SpiffeError):
+    """Something is not permitted, or what says what is permitted cannot be used."""
+
+    code = "policy"
+
+
+class ContractError(PolicyError, ValueError):
+    """An agent's contract is malformed, has expired, or is not this agent's.
+
+    Attributes:
+        path: The offending key, dotted, such as `actions."invoices:read".resources[0]`; empty for the whole.
+    """
+
+    code = "contract_invalid"
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class ResourceError(PolicyError, ValueError):
+    """What a call is to touch is not named by a well-formed resource, or a template of such is malformed."""
+
+    code = "resource_invalid"
+
+
+class DeniedError(PolicyError):
+    """A call was not permitted, and nothing of it was done.
+
+    Its text may be shown to a model: what was refused, and what would be allowed; nothing of how
+    that was decided, which is in `decision`, for those who may know.
+
+    Attributes:
+        decision: Why, for programs and the audit.
+    """
+
+    code = "denied"
+
+    def __init__(self, message: str, *, decision: Decision) -> None:
+        super().__init__(message)
+        self.decision = decision
+
+    @property
+    def reason(self) -> str:
+        """The decision's reason code, such as `tenant_boundary`."""
+        return self.decision.reason
+
+
+class DecisionUnavailableError(DeniedError):
+    """Nobody could decide, which is a denial."""
+
+    code = "decision_unavailable"
+    retryable = True
+
+
+class TaskError(SpiffeError):
+    """A task cannot be begun, handed on, or gone on with."""
+
+    code = "task"
+
+
+class NoTaskError(TaskError, DeniedError):
+    """A guarded call was made outside any task, so nobody answers for it."""
+
+    code = "no_task"
+
+
+class TaskEndedError(TaskError, DeniedError):
+    """The task that a call belongs to has ended, and its authority with it."""
+
+    code = "task_ended"
+
+
+class AttenuationError(TaskError):
+    """A sub-agent was to be given more than its parent has.
+
+    Attributes:
+        asked: What was asked for.
+        held: What there is to give.
+    """
+
+    code = "attenuation"
+
+    def __init__(self, message: str, *, asked: str, held: str) -> None:
+        super().__init__(message)
+        self.asked = asked
+        self.held = held
+
+
+class TicketError(TaskError):
+    """A delegation ticket is malformed, late, used before, or somebody else's."""
+
+    code = "ticket"
+
+
+class AuditError(SpiffeError):
+    """An audit trail was changed, cut, or cannot be written or read.
+
+    Attributes:
+        line: Where, counted from 1; 0 for the file as a whole.
+    """
+
+    code = "audit"
+
+    def __init__(self, message: str, *, line: int = 0) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class RegistrationError(SpiffeError):

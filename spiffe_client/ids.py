@@ -7,9 +7,9 @@ decides what a mixed-case spelling becomes: lower case, the canonical form. Path
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import total_ordering
 
+from spiffe_client._values import dataclass
 from spiffe_client.errors import InvalidIdError
 
 __all__ = ["SpiffeId", "TrustDomain"]

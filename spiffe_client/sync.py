@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
@@ -10,22 +10,36 @@ from typing import TYPE_CHECKING, Self, Unpack
 from spiffe_client import _workload
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._frames import border
+from spiffe_client._own_identity import OwnIdentityBlocking
 from spiffe_client._portal import Portal
 from spiffe_client._retry import Backoff
 from spiffe_client.audit import EventSink
 from spiffe_client.errors import SourceClosedError
-from spiffe_client.sources import Health, OnRedaction, X509Source
+from spiffe_client.sources import OnRedaction, X509Source
 from spiffe_client.workload_api import Endpoint
 
 if TYPE_CHECKING:
     import ssl
+    from os import PathLike
 
+    from spiffe_client.agents import AgentHost, AgentOptions, Task, TaskTerms
     from spiffe_client.authorize import Authorizer
-    from spiffe_client.bundle import BundleSet, X509Bundle
-    from spiffe_client.http import Client
+    from spiffe_client.http import Client, JwtSvidAuth, TokenAuth
+    from spiffe_client.http._options import HttpOptions
     from spiffe_client.ids import SpiffeId
+    from spiffe_client.policy import Contract
     from spiffe_client.svid import JwtSvid, X509Svid
-    from spiffe_client.workload_api import X509Context
+    from spiffe_client.tls._settings import TlsOptions
+    from spiffe_client.tokens import (
+        AccessToken,
+        Introspection,
+        Metadata,
+        Revocation,
+        SecurityToken,
+        TokenBroker,
+        TokenBrokerOptions,
+        TokenTerms,
+    )
 
 __all__ = ["Workload"]
 
@@ -37,9 +51,13 @@ class _Identity(X509Source):
 
 class _Inner(_workload.Workload):
     _source = _Identity
+    _blocking = True
+
+    def refuse_unopened(self) -> None:
+        self._x509.refuse_unopened()
 
 
-class Workload:
+class Workload(OwnIdentityBlocking):
     """This workload, for code that blocks.
 
     `with Workload() as me:` waits for the first X509-SVID with a deadline and says why if it does
@@ -48,6 +66,9 @@ class Workload:
 
     Args:
         endpoint: Address of the Workload API; None takes it from `SPIFFE_ENDPOINT_SOCKET`.
+        token_broker: Where `token` and `auth` get tokens; see the async `Workload`.
+        contract: What this agent may do, for `task`; see the async `Workload`.
+        environment: Where this runs, such as `prod`, which the contract must name, too.
         picker: Chooses the X.509 identity to use among those issued; the default is the first.
         hint: Only identities with this hint count, X.509 and JWT.
         timeout: Seconds that opening waits for the first SVID.
@@ -66,6 +87,9 @@ class Workload:
         self,
         endpoint: str | Endpoint | None = None,
         *,
+        token_broker: str | Metadata | TokenBrokerOptions | None = None,
+        contract: str | PathLike[str] | Contract | AgentOptions | None = None,
+        environment: str = "",
         picker: Callable[[Sequence[X509Svid]], X509Svid] | None = None,
         hint: str | None = None,
         timeout: float = 30.0,
@@ -75,8 +99,11 @@ class Workload:
         clock: Clock = SYSTEM_CLOCK,
         on_event: EventSink | None = None,
     ) -> None:
-        self._inner = _Inner(
+        self._identity = self._inner = _Inner(
             endpoint,
+            token_broker=token_broker,
+            contract=contract,
+            environment=environment,
             picker=picker,
             hint=hint,
             timeout=timeout,
@@ -105,12 +132,23 @@ class Workload:
             raise
         return self
 
-    def close(self) -> None:
-        """Stop, and end the thread; reads raise from now on. Idempotent, from any thread."""
+    def close(self, *, revoke: bool = False) -> None:
+        """Stop, and end the thread; reads raise from now on. Idempotent, from any thread.
+
+        With `revoke`, have the access tokens held revoked first, within 5 seconds.
+        """
+
+        async def end() -> None:
+            await self._inner.aclose(revoke=revoke)
+
         if self._portal.running:
             with suppress(SourceClosedError):  # another thread closes it, too
-                self._portal.call(self._inner.aclose)
+                self._portal.call(end)
         self._portal.close()
+
+    def stop(self, reason: str) -> None:
+        """Drop identity and tokens at once and for good, end all tasks; see the async `Workload.stop`."""
+        self._inner.stop(reason)
 
     def __enter__(self) -> Self:
         return self.open()
@@ -120,72 +158,8 @@ class Workload:
     ) -> None:
         self.close()
 
-    @property
-    def id(self) -> SpiffeId:
-        """Who this workload is; raises as `x509_context`."""
-        return self._inner.id
-
-    @property
-    def x509_svid(self) -> X509Svid:
-        """The current X509-SVID; raises as `x509_context`."""
-        return self._inner.x509_svid
-
-    @property
-    def x509_bundles(self) -> BundleSet[X509Bundle]:
-        """The current X.509 bundles; raises as `x509_context`."""
-        return self._inner.x509_bundles
-
-    @property
-    def x509_context(self) -> X509Context:
-        """The current snapshot of SVIDs and bundles.
-
-        Raises:
-            StaleError: It expired or was withdrawn.
-            SourceClosedError: The workload is not open, or was opened before a fork.
-        """
-        return self._inner.x509_context
-
-    @property
-    def health(self) -> Health:
-        """How the X.509 identity is doing; never raises."""
-        return self._inner.health
-
-    def wait_updated(self, timeout: float | None = None) -> None:
-        """Block until another snapshot is published.
-
-        Args:
-            timeout: Seconds to wait, None for ever.
-
-        Raises:
-            TimeoutError: None came in time.
-            SourceClosedError: The workload is not open, or was closed meanwhile.
-        """
-        self._portal.call(self._inner.wait_updated, timeout=timeout)
-
-    def changes(self) -> Iterator[X509Context]:
-        """Iterate over each newest snapshot from now on, blocking, until the workload is closed."""
-        changes = self._inner.changes()
-
-        async def following() -> X509Context | None:
-            return await anext(changes, None)
-
-        def follow() -> Iterator[X509Context]:
-            try:
-                while (context := self._portal.call(following)) is not None:
-                    yield context
-            except SourceClosedError:
-                if self._portal.running:  # it was not closed: it crashed
-                    raise
-
-        return follow()
-
-    def before_publish(self, prepare: Callable[[X509Context], object]) -> None:
-        """Have a bound method called with each new snapshot first; see `X509Source.before_publish`."""
-        self._inner.before_publish(prepare)
-
-    def after_publish(self, notify: Callable[[], object]) -> None:
-        """Have a bound method called on the background thread after each change."""
-        self._inner.after_publish(notify)
+    def __repr__(self) -> str:
+        return f"sync.{self._inner!r}"
 
     def jwt_svid(
         self,
@@ -218,18 +192,55 @@ class Workload:
         """Verify somebody's JWT-SVID offline; see `JwtSource.verify_jwt_svid`."""
         return self._portal.call(self._inner.verify_jwt_svid, token, audience)
 
-    def tls(
-        self, *, peer: Authorizer | SpiffeId | str, **options: Unpack[_workload.TlsOptions]
-    ) -> ssl.SSLContext:
+    @property
+    def agent(self) -> AgentHost:
+        """Where this agent's tasks run, on the background loop; it needs `contract`."""
+        return self._inner.agent
+
+    def task(self, purpose: str, actions: Collection[str], **terms: Unpack[TaskTerms]) -> Task:
+        """Make a task of this agent, to be entered with `with`; see `AgentHost.task`."""
+        self._inner.refuse_unopened()
+        return self._inner.task(purpose, actions, **terms)
+
+    @property
+    def tokens(self) -> TokenBroker:
+        """The client of the token broker; its coroutines run on the background loop, see `token` here."""
+        return self._inner.tokens
+
+    def token(self, *scope: str, timeout: float | None = None, **terms: Unpack[TokenTerms]) -> AccessToken:
+        """Return an access token that is valid now; see `TokenRequest.of` and `TokenBroker.fetch`."""
+        from spiffe_client.tokens import TokenRequest
+
+        return self._inner.tokens.fetch_blocking(TokenRequest.of(*scope, **terms), timeout=timeout)
+
+    def revoke(self, token: AccessToken | SecurityToken) -> Revocation:
+        """Forget a token and have it revoked; see `TokenBroker.revoke`."""
+        return self._portal.call(self._inner.tokens.revoke, token)
+
+    def introspect(self, token: AccessToken | SecurityToken) -> Introspection:
+        """Ask the token broker what it knows of a token; see `TokenBroker.introspect`."""
+        return self._portal.call(self._inner.tokens.introspect, token)
+
+    def auth(self, *scope: str, origins: Collection[str] = (), **terms: Unpack[TokenTerms]) -> TokenAuth:
+        """Make an `httpx.Auth` that puts an access token on each request; see the async `Workload.auth`."""
+        return self._inner.auth(*scope, origins=origins, **terms)
+
+    def jwt_auth(self, audience: str, *, origins: Collection[str] = ()) -> JwtSvidAuth:
+        """Make an `httpx.Auth` that puts a JWT-SVID on each request; see `http.JwtSvidAuth`."""
+        from spiffe_client.http import JwtSvidAuth
+
+        return JwtSvidAuth(self, audience, origins=origins)
+
+    def tls(self, *, peer: Authorizer | SpiffeId | str, **options: Unpack[TlsOptions]) -> ssl.SSLContext:
         """Make a context for connecting; see the async `Workload.tls`."""
         return self._inner.tls(peer=peer, **options)
 
     def server_tls(
-        self, *, peer: Authorizer | SpiffeId | str, **options: Unpack[_workload.TlsOptions]
+        self, *, peer: Authorizer | SpiffeId | str, **options: Unpack[TlsOptions]
     ) -> ssl.SSLContext:
         """Make a context for accepting connections; see the async `Workload.server_tls`."""
         return self._inner.server_tls(peer=peer, **options)
 
-    def http(self, *, peer: Authorizer | SpiffeId | str, **options: Unpack[_workload.HttpOptions]) -> Client:
+    def http(self, *, peer: Authorizer | SpiffeId | str, **options: Unpack[HttpOptions]) -> Client:
         """Make an `httpx.Client` whose requests go to this peer and nobody else."""
         return self._inner.http_sync(peer=peer, **options)

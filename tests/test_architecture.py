@@ -17,24 +17,32 @@ import spiffe_client
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "spiffe_client"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+#: With those of the distributions beside ours, which keep the same habits.
+ALL_MODULES = [*MODULES, *sorted(ROOT.glob("integrations/*/spiffe_client_*/**/*.py"))]
 
 # Imports point down only; rooms of one level do not know each other (docs/decisions.md, design §2).
 LEVELS = [
-    {"ids", "errors", "_clock", "_frames", "_latest", "_lazy", "_retry", "_redact", "_service", "_portal"},
+    {"ids", "errors", "_agenda", "_clock", "_der", "_door", "_ec", "_frames", "_json", "_latest", "_lazy", "_retry", "_redact", "_service", "_portal", "_values"},
     {"bundle", "authorize", "_grpc"},
-    {"svid", "audit"},
+    {"_jose"},
+    {"svid"},
+    {"audit"},  # its checkpoints are signed by SVIDs, and verified as theirs
     {"workload_api"},
     {"sources", "tls"},
+    {"tokens", "policy"},
     {"http"},
-    {"agents"},
+    {"agents", "_own_identity"},
     {"_workload"},
     {"dev", "sync"},
-    {"cli"},
+    {"cli", "testing"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # The ground level is ordered too: who may know whom there.
 GROUND = {
-    "ids": {"errors"},
+    "ids": {"errors", "_values"},
+    "_agenda": {"_clock"},
+    "_ec": {"_der"},
+    "_retry": {"_values"},
     "errors": {"ids"},  # for annotations only, see the test
     "_frames": {"errors"},
     "_portal": {"errors"},
@@ -93,19 +101,19 @@ def test_imports_point_down(path: Path) -> None:
             assert LEVEL.get(other, 99) < LEVEL[room], f"{room} imports {other}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@pytest.mark.parametrize("path", ALL_MODULES, ids=name_of)
 def test_relative_imports_are_not_used(path: Path) -> None:
     """A reader and this test see where a name comes from."""
     relative = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom) and n.level]
     assert [] == relative
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@pytest.mark.parametrize("path", ALL_MODULES, ids=name_of)
 def test_small_rooms(path: Path) -> None:
     """A module of at most 300 lines, a function of at most 40."""
     text = path.read_text()
     # The error tree is one page on purpose (design §7).
-    assert (450 if path.name == "errors.py" else MODULE_LINES) >= len(text.splitlines())
+    assert (800 if path.name == "errors.py" else MODULE_LINES) >= len(text.splitlines())
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
@@ -114,7 +122,7 @@ def test_small_rooms(path: Path) -> None:
             assert lines <= FUNCTION_LINES, f"{node.name} has {lines} lines"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@pytest.mark.parametrize("path", ALL_MODULES, ids=name_of)
 def test_names_of_the_field(path: Path) -> None:
     """No managers, helpers or utils; nothing that returns a bool where it must raise."""
     text = path.read_text()
@@ -126,7 +134,7 @@ def test_names_of_the_field(path: Path) -> None:
     assert not re.search(r"verify\s*=\s*False|CERT_NONE", text)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@pytest.mark.parametrize("path", ALL_MODULES, ids=name_of)
 def test_one_clock(path: Path) -> None:
     """Only _clock.py reads the time; everything else is told."""
     if path.name == "_clock.py":

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
-COLUMNS, ROWS = 80, 48
+COLUMNS, ROWS = 80, 110
 TARGET = Path(__file__).parents[1] / "demo.svg"
 COMMAND = [sys.executable, "-m", "spiffe_client.cli", "demo"]
 

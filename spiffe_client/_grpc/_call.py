@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import anyio
 
 from spiffe_client._grpc._frames import MessageSplitter
 from spiffe_client._grpc._status import Status, StatusError
+from spiffe_client._values import dataclass
 
 __all__ = ["Call", "Handler", "Incoming", "PeerT"]
 

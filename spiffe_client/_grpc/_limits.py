@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from spiffe_client._values import dataclass
 
 __all__ = ["Limits"]
 

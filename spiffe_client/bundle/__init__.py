@@ -6,9 +6,9 @@ from spiffe_client._lazy import load_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from spiffe_client.bundle._certificate import Certificate, certificate_of, parse_certificate
     from spiffe_client.bundle._certificates import parse_certificates_der, parse_certificates_pem, split_der
     from spiffe_client.bundle._document import DEFAULT_REFRESH_HINT, SpiffeBundle
-    from spiffe_client.bundle._json import decode_base64url, parse_json_object
     from spiffe_client.bundle._jwk import SIGNATURE_ALGORITHMS, JwtAuthority, PublicKey
     from spiffe_client.bundle._jwt import JwtBundle
     from spiffe_client.bundle._set import BundleSet, JwtBundleSource, X509BundleSource
@@ -19,6 +19,7 @@ __all__ = [
     "DEFAULT_REFRESH_HINT",
     "SIGNATURE_ALGORITHMS",
     "BundleSet",
+    "Certificate",
     "JwtAuthority",
     "JwtBundle",
     "JwtBundleSource",
@@ -27,15 +28,16 @@ __all__ = [
     "WitBundle",
     "X509Bundle",
     "X509BundleSource",
-    "decode_base64url",
+    "certificate_of",
+    "parse_certificate",
     "parse_certificates_der",
     "parse_certificates_pem",
-    "parse_json_object",
     "split_der",
 ]
 
 _HOMES = {
     "BundleSet": "spiffe_client.bundle._set",
+    "Certificate": "spiffe_client.bundle._certificate",
     "DEFAULT_REFRESH_HINT": "spiffe_client.bundle._document",
     "JwtAuthority": "spiffe_client.bundle._jwk",
     "JwtBundle": "spiffe_client.bundle._jwt",
@@ -46,10 +48,10 @@ _HOMES = {
     "WitBundle": "spiffe_client.bundle.experimental",
     "X509Bundle": "spiffe_client.bundle._x509",
     "X509BundleSource": "spiffe_client.bundle._set",
-    "decode_base64url": "spiffe_client.bundle._json",
+    "certificate_of": "spiffe_client.bundle._certificate",
+    "parse_certificate": "spiffe_client.bundle._certificate",
     "parse_certificates_der": "spiffe_client.bundle._certificates",
     "parse_certificates_pem": "spiffe_client.bundle._certificates",
-    "parse_json_object": "spiffe_client.bundle._json",
     "split_der": "spiffe_client.bundle._certificates",
 }
 

@@ -5,14 +5,12 @@ Nothing here judges a certificate; that is the business of `svid`.
 
 from __future__ import annotations
 
-from cryptography import x509
-
+from spiffe_client._der import SEQUENCE, Der, DerError
+from spiffe_client.bundle._certificate import Certificate, certificate_of, parse_certificate
 from spiffe_client.errors import BundleError, SpiffeError
 
 __all__ = ["parse_certificates_der", "parse_certificates_pem", "split_der"]
 
-_SEQUENCE = 0x30
-_LONG_FORM = 0x80
 _PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
@@ -28,43 +26,22 @@ def split_der(der: bytes, *, error: type[SpiffeError] = BundleError, most: int =
         SpiffeError: `error`: it is empty, cut short, has anything else in it, or too many elements.
     """
     elements: list[bytes] = []
-    start = 0
-    while start < len(der):
+    rest = Der(der)
+    while rest.tag is not None:
         if len(elements) == most:
             raise error(f"more than {most} DER elements")
-        end = _element_end(der, start)
-        if end is None:
-            raise error(f"no complete DER SEQUENCE at byte {start} of {len(der)}")
-        elements.append(der[start:end])
-        start = end
+        try:
+            elements.append(rest.element(SEQUENCE))
+        except DerError as reason:
+            raise error(f"no complete DER SEQUENCE: {reason}, of {len(der)}") from reason
     if not elements:
         raise error("there are no bytes where DER was expected")
     return elements
 
 
-def _element_end(der: bytes, start: int) -> int | None:
-    """Return where the SEQUENCE that begins at `start` ends, None if it is not whole or not DER."""
-    header = der[start : start + 2]
-    if len(header) < 2 or header[0] != _SEQUENCE:
-        return None
-    body, length = start + 2, header[1]
-    if length >= _LONG_FORM:
-        width = length - _LONG_FORM
-        octets = der[body : body + width]
-        # DER wants the shortest form; 0 octets would be BER's indefinite length, and nothing that
-        # is read here is as large as four octets can say.
-        if not 1 <= width <= 3 or len(octets) < width or octets[0] == 0:
-            return None
-        body, length = body + width, int.from_bytes(octets, "big")
-        if length < _LONG_FORM:
-            return None
-    end = body + length
-    return end if end <= len(der) else None
-
-
 def parse_certificates_der(
     der: bytes, *, error: type[SpiffeError] = BundleError, size: int = 1 << 20, most: int = 1000
-) -> tuple[x509.Certificate, ...]:
+) -> tuple[Certificate, ...]:
     """Parse one or more certificates, DER, concatenated.
 
     Args:
@@ -84,16 +61,16 @@ def parse_certificates_der(
     )
 
 
-def _load(der: bytes, number: int, error: type[SpiffeError]) -> x509.Certificate:
+def _load(der: bytes, number: int, error: type[SpiffeError]) -> Certificate:
     try:
-        return x509.load_der_x509_certificate(der)
-    except Exception as reason:  # border: the parser's errors have no common base
+        return parse_certificate(bytes(der))
+    except BundleError as reason:
         raise error(f"certificate {number} cannot be parsed: {reason}") from reason
 
 
 def parse_certificates_pem(
     pem: bytes, *, error: type[SpiffeError] = BundleError, size: int = 2 << 20, most: int = 1000
-) -> tuple[x509.Certificate, ...]:
+) -> tuple[Certificate, ...]:
     """Parse one or more PEM certificates; text outside of the blocks is ignored, as PEM allows.
 
     Args:
@@ -110,9 +87,12 @@ def parse_certificates_pem(
     begun = pem.count(_PEM_BEGIN)
     if begun > most:
         raise error(f"more than {most} PEM certificates")
+    # Files come from people, who are not in a hurry: `cryptography` knows all that PEM can be.
+    from cryptography.x509 import load_pem_x509_certificates
+
     try:
-        certificates = tuple(x509.load_pem_x509_certificates(pem))
-    except Exception as reason:  # border, as above
+        certificates = tuple(map(certificate_of, load_pem_x509_certificates(pem)))
+    except Exception as reason:  # border: the parser's errors have no common base
         raise error(f"no PEM certificates: {reason}") from reason
     # A PEM reader skips a block without an end; a root that silently vanished must not pass.
     if len(certificates) < begun:

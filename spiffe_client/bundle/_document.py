@@ -6,11 +6,11 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from spiffe_client._values import dataclass
 from spiffe_client.bundle._certificates import parse_certificates_der
 from spiffe_client.bundle._jwk import JwtAuthority, key_members
 from spiffe_client.bundle._jwks import keys_of, parse_jwk_set, readable
@@ -147,7 +147,7 @@ def _first_certificate(entry: Mapping[str, object]) -> x509.Certificate:
         der = base64.b64decode(first, validate=True)
     except (binascii.Error, ValueError) as error:
         raise BundleError("`x5c` is not base64") from error
-    return parse_certificates_der(der, most=1)[0]
+    return parse_certificates_der(der, most=1)[0].x509
 
 
 def _x509_entry(certificate: x509.Certificate) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from spiffe_client.bundle._json import decode_base64url
+from spiffe_client._ec import public_der
+from spiffe_client._json import decode_base64url
+from spiffe_client._values import dataclass
 from spiffe_client.errors import BundleError
 
 __all__ = ["SIGNATURE_ALGORITHMS", "JwtAuthority", "PublicKey", "key_members"]
@@ -61,8 +62,7 @@ class JwtAuthority:
         algorithms = _algorithms(self.public_key)
         if self.alg is not None and self.alg not in algorithms:
             raise BundleError(f"a key of this kind is not for the algorithm {self.alg[:20]!r}")
-        der = self.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        object.__setattr__(self, "spki", der)
+        object.__setattr__(self, "spki", public_der(self.public_key) or _rsa_der(self.public_key))
 
     @classmethod
     def parse(cls, jwk: Mapping[str, object]) -> JwtAuthority:
@@ -110,6 +110,12 @@ def _algorithms(key: PublicKey) -> frozenset[str]:
     if isinstance(key, EllipticCurvePublicKey) and key.curve.name in _BY_CURVE:
         return _BY_CURVE[key.curve.name]
     raise BundleError("a key must be EC on P-256, P-384 or P-521, or RSA of 2048 to 16384 bits")
+
+
+def _rsa_der(key: PublicKey) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _ec(jwk: Mapping[str, object]) -> EllipticCurvePublicKey:

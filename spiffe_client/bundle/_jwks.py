@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
-from spiffe_client.bundle._json import parse_json_object
+from spiffe_client._json import parse_json_object
 from spiffe_client.errors import BundleError
 
 __all__ = ["keys_of", "parse_jwk_set", "readable"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
+from spiffe_client._values import dataclass
 from spiffe_client.bundle._jwk import JwtAuthority
 from spiffe_client.bundle._jwks import keys_of, parse_jwk_set, readable
 from spiffe_client.ids import TrustDomain

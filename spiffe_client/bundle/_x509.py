@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
+from spiffe_client._values import dataclass
+from spiffe_client.bundle._certificate import Certificate, certificate_of
 from spiffe_client.bundle._certificates import parse_certificates_der, parse_certificates_pem
 from spiffe_client.ids import TrustDomain
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 __all__ = ["X509Bundle"]
 
@@ -22,20 +25,43 @@ class X509Bundle:
     a chain is verified: an authority of no use costs nothing but itself. Two bundles are equal if
     they hold the same certificates, in any order.
 
-    Attributes:
+    Args:
         trust_domain: Whose authorities these are.
-        authorities: Without duplicates, in the order given; empty trusts nothing.
+        certificates: Of either kind; without duplicates then, in the order given. Empty trusts nothing.
+
+    Attributes:
+        trust_domain: As above.
+        certificates: As above.
         ders: The DER of each authority, to look anchors up.
+
+    Raises:
+        BundleError: A certificate of `cryptography`'s is not DER all through.
     """
 
     trust_domain: TrustDomain
-    authorities: tuple[x509.Certificate, ...] = field(compare=False)
+    certificates: tuple[Certificate, ...] = field(compare=False)
     ders: frozenset[bytes] = field(init=False)
 
-    def __post_init__(self) -> None:
-        by_der = {c.public_bytes(Encoding.DER): c for c in self.authorities}
-        object.__setattr__(self, "authorities", tuple(by_der.values()))
-        object.__setattr__(self, "ders", frozenset(by_der))
+    def __init__(
+        self, trust_domain: TrustDomain, certificates: Iterable[Certificate | x509.Certificate]
+    ) -> None:
+        by_der = {c.der: c for c in map(certificate_of, certificates)}
+        values = {
+            "trust_domain": trust_domain,
+            "certificates": tuple(by_der.values()),
+            "ders": frozenset(by_der),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def authorities(self) -> tuple[x509.Certificate, ...]:
+        """The same certificates as `cryptography` reads them, which loads it.
+
+        Raises:
+            BundleError: It does not read one of them.
+        """
+        return tuple(c.x509 for c in self.certificates)
 
     @classmethod
     def parse_der(cls, trust_domain: TrustDomain, der: bytes) -> X509Bundle:
@@ -65,15 +91,11 @@ class X509Bundle:
 
     def to_der(self) -> bytes:
         """Return the authorities as concatenated DER."""
-        return _concatenated(self.authorities, Encoding.DER)
+        return b"".join(c.der for c in self.certificates)
 
     def to_pem(self) -> bytes:
         """Return the authorities as PEM blocks."""
-        return _concatenated(self.authorities, Encoding.PEM)
+        return b"".join(c.pem for c in self.certificates)
 
     def __repr__(self) -> str:
-        return f"X509Bundle({self.trust_domain}, {len(self.authorities)} authorities)"
-
-
-def _concatenated(certificates: Iterable[x509.Certificate], encoding: Encoding) -> bytes:
-    return b"".join(c.public_bytes(encoding) for c in certificates)
+        return f"X509Bundle({self.trust_domain}, {len(self.certificates)} authorities)"

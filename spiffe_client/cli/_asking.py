@@ -17,7 +17,18 @@ from spiffe_client.cli._report import Report, timestamp
 from spiffe_client.errors import EndpointError, SpiffeError
 from spiffe_client.workload_api import ENDPOINT_VARIABLE, WorkloadApiClient
 
-__all__ = ["LeftOut", "client_for", "events_to", "refuse_together", "where_to_look"]
+__all__ = [
+    "WITH_SECRET",
+    "LeftOut",
+    "client_for",
+    "events_to",
+    "refuse_together",
+    "where_to_look",
+    "who_is_the_svid",
+]
+
+#: Values of `--auth` by which a client shows something of its own, and no SVID.
+WITH_SECRET = ("private-key-jwt", "client-secret")
 
 
 def client_for(arguments: argparse.Namespace) -> WorkloadApiClient:
@@ -32,14 +43,33 @@ def client_for(arguments: argparse.Namespace) -> WorkloadApiClient:
     except EndpointError as error:
         if arguments.socket is not None:
             raise UsageError(f"--socket: {error}", command=f"spiffe-client {arguments.command}") from error
-        raise Failed(replace(failure_of(error), advice=where_to_look())) from error
+        raise Failed(replace(failure_of(error), advice=where_to_look(arguments))) from error
 
 
-def where_to_look() -> str:
+def where_to_look(arguments: argparse.Namespace) -> str:
     """Say what to do where the environment does not lead to a Workload API."""
     if os.environ.get(ENDPOINT_VARIABLE):
         return f"correct {ENDPOINT_VARIABLE}, or say another address with --socket"
-    return "set it; to try without an agent run `spiffe-client dev`"
+    if _only_to_exchange(arguments):
+        return (
+            f"set {ENDPOINT_VARIABLE}, or pass --socket; "
+            "a client with a secret of its own needs neither: --client-credentials"
+        )
+    if who_is_the_svid(arguments):
+        return f"set {ENDPOINT_VARIABLE}, or pass --socket: who asks is the SPIFFE ID, unless --client-id says another"
+    return f"set {ENDPOINT_VARIABLE}, or pass --socket; to try without an agent run `spiffe-client dev`"
+
+
+def who_is_the_svid(arguments: argparse.Namespace) -> bool:
+    """Whether an identity is needed for its name alone: nothing proves who asks, and nothing says it."""
+    said = vars(arguments)
+    return said.get("auth") == "none" and said.get("client_id") is None
+
+
+def _only_to_exchange(arguments: argparse.Namespace) -> bool:
+    """Whether an identity is needed for nothing but to exchange its JWT-SVID."""
+    said = vars(arguments)
+    return said.get("auth") in WITH_SECRET and said.get("binding") != "mtls" and not said.get("broker_id")
 
 
 def refuse_together(arguments: argparse.Namespace, *options: str) -> None:

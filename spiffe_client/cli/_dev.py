@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 
 from spiffe_client._clock import SYSTEM_CLOCK
+from spiffe_client.cli._dev_office import Office, open_office, token_broker_for
 from spiffe_client.cli._exit import UsageError
 from spiffe_client.cli._failure import Failed, failure_of
 from spiffe_client.cli._lines import Line, line, verbatim
@@ -29,30 +30,47 @@ _DEFAULT_DOMAIN = TrustDomain("dev.example")
 async def run(arguments: argparse.Namespace, report: Report) -> int:
     """Serve until cancelled."""
     registrations = _registrations(arguments)
-    _check_path(arguments.socket)
     domain = DevTrustDomain(
         _trust_domain(arguments, registrations),
-        socket=arguments.socket,
+        socket=_path(arguments.socket),
         registrations=registrations,
         svid_ttl=arguments.ttl,
     )
+    broker = token_broker_for(arguments, domain)
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(domain)
         except EndpointError as error:
-            raise Failed(replace(failure_of(error), advice="say another PATH with --socket")) from error
-        report.give(_record(domain), _lines(domain))
+            raise Failed(
+                replace(failure_of(error, "dev"), advice="say another PATH with --socket")
+            ) from error
+        office = (
+            None if broker is None else await stack.enter_async_context(open_office(broker, arguments.file))
+        )
+        report.give(_record(domain, office), _lines(domain, office))
         with report.working("serving, until Ctrl-C"):
             return await _serve(domain, arguments.rotate_every, report)
 
 
-def _check_path(path: str | None) -> None:
-    """Refuse beforehand a path that no socket can have."""
+def _path(said: str | None) -> str | None:
+    """Return where to serve: what is said is a path, or the address of a unix socket.
+
+    Raises:
+        UsageError: No socket can be there.
+    """
+    if said is None:
+        return None
+    is_address = said.startswith("unix:") or "://" in said
     try:
-        if path is not None:
-            Endpoint("unix", path=str(Path(path).absolute()))
+        endpoint = Endpoint.parse(said) if is_address else Endpoint("unix", path=str(Path(said).absolute()))
     except EndpointError as error:
         raise UsageError(f"--socket: {error}", command="spiffe-client dev") from error
+    if endpoint.kind != "unix":
+        raise UsageError(
+            f"--socket {said}: a development trust domain serves on a unix socket: say its path",
+            command="spiffe-client dev",
+        )
+    return endpoint.path
 
 
 def _registrations(arguments: argparse.Namespace) -> Registrations:
@@ -84,19 +102,22 @@ async def _serve(domain: DevTrustDomain, rotate_every: float | None, report: Rep
         )
 
 
-def _record(domain: DevTrustDomain) -> dict[str, object]:
-    return {
+def _record(domain: DevTrustDomain, office: Office | None) -> dict[str, object]:
+    record: dict[str, object] = {
         "trust_domain": str(domain.trust_domain),
         "endpoint": domain.endpoint,
         "registrations": [{"id": str(e.id), "who": _who(e.selectors)} for e in domain.registrations],
     }
+    return record if office is None else {**record, **office.record()}
 
 
-def _lines(domain: DevTrustDomain) -> Iterator[Line]:
+def _lines(domain: DevTrustDomain, office: Office | None) -> Iterator[Line]:
     # Plain and first, so that it can be copied, or taken by a script.
     yield verbatim(f"export SPIFFE_ENDPOINT_SOCKET={shlex.quote(domain.endpoint)}")
     for entry in domain.registrations:
         yield line(("# ", "faint"), (str(entry.id), "name"), (f" for {_who(entry.selectors)}", "faint"))
+    if office is not None:
+        yield from office.lines()
     yield line((f"# trust domain {domain.trust_domain}, for development only, until Ctrl-C", "faint"))
 
 

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
-
-import anyio
+from typing import Literal, TypeVar
 
 from spiffe_client.bundle import BundleSet, JwtBundle, SpiffeBundle, X509Bundle
+from spiffe_client.bundle._jwks import parse_jwk_set
 from spiffe_client.cli._exit import UsageError
-from spiffe_client.errors import InvalidIdError, SvidError
+from spiffe_client.cli._failure import Failed, Failure
+from spiffe_client.cli._lines import without_tokens
+from spiffe_client.cli._reading import read_file, read_input, refuse_token
+from spiffe_client.errors import BundleError, InvalidIdError, SvidError
 from spiffe_client.ids import TrustDomain
-
-if TYPE_CHECKING:
-    from io import BufferedReader
 
 __all__ = ["Evidence", "GivenBundles", "read_bundles", "read_evidence"]
 
-#: Larger files are refused unparsed: no chain, token or bundle comes near it.
-MAX_FILE_BYTES = 2 << 20
-_PIECE = 1 << 16
-
 _COMMAND = "spiffe-client verify"
 _TOKEN = re.compile(rb"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*){2}")
-_LOOKS_LIKE_A_TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]*\.")
 _DER_SEQUENCE = b"\x30"
+#: What a bundle verifies, and in which forms it may be.
+_FOR_CHAINS = ("a certificate chain", "PEM or DER certificates, or a SPIFFE bundle document")
+_FOR_TOKENS = ("a JWT-SVID", "a JWK Set or a SPIFFE bundle document")
+
+_B = TypeVar("_B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +39,15 @@ class Evidence:
 
     content: bytes
     kind: Literal["pem", "der", "jwt"]
+
+
+@dataclass(frozen=True, slots=True)
+class _BundleFile:
+    """What `--bundle` names: whose bundle is in which file."""
+
+    domain: TrustDomain
+    name: str
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +66,8 @@ async def read_evidence(name: str) -> Evidence:
         SvidError: It is neither a chain nor a token, or too large.
         OSError: It cannot be read.
     """
-    if _LOOKS_LIKE_A_TOKEN.match(name):
-        raise UsageError(
-            "every process can see a token on the command line: put it in a file or pipe it in",
-            command=_COMMAND,
-        )
-    content = await _read_input() if name == "-" else _read(name)
+    refuse_token(name, command=_COMMAND)
+    content = await read_input() if name == "-" else read_file(name, command=_COMMAND)
     shown = "standard input" if name == "-" else name
     if b"-----BEGIN " in content:
         return Evidence(content, "pem")
@@ -80,66 +81,71 @@ async def read_evidence(name: str) -> Evidence:
     )
 
 
-def read_bundles(options: Sequence[str], *, jwt: bool = False) -> GivenBundles:
+def read_bundles(options: Sequence[str], *, jwt: bool = False, command: str = _COMMAND) -> GivenBundles:
     """Read the files of `--bundle TRUST-DOMAIN=FILE`, for certificates or for tokens.
+
+    Args:
+        options: As they were given; none asks the Workload API.
+        jwt: Whether for tokens.
+        command: Whose `--help` says how it is meant.
 
     Raises:
         UsageError: An option is not of that form.
-        BundleError: A file is no bundle, or a trust domain is there twice.
+        Failed: A file is no bundle of this kind.
+        BundleError: A trust domain is there twice.
         OSError: A file cannot be read.
     """
     if not options:
         return GivenBundles()
-    named = [_named(option) for option in options]
+    files = [_named(option, command) for option in options]
     if jwt:
-        return GivenBundles(
-            jwt=BundleSet([JwtBundle.parse_jwks(domain, content) for domain, content in named])
-        )
-    return GivenBundles(x509=BundleSet([_x509_bundle(domain, content) for domain, content in named]))
+        return GivenBundles(jwt=BundleSet([_read(file, _jwt_bundle, _FOR_TOKENS) for file in files]))
+    return GivenBundles(x509=BundleSet([_read(file, _x509_bundle, _FOR_CHAINS) for file in files]))
 
 
-def _named(option: str) -> tuple[TrustDomain, bytes]:
+def _named(option: str, command: str) -> _BundleFile:
     name, equals, file = option.partition("=")
     try:
         domain = TrustDomain.parse(name)
     except InvalidIdError as error:
-        raise UsageError(f"--bundle {option!r}: {error}", command=_COMMAND) from error
+        raise UsageError(f"--bundle {option!r}: {error}", command=command) from error
     if not equals or not file:
-        raise UsageError(f"--bundle {option!r} is not TRUST-DOMAIN=FILE", command=_COMMAND)
-    return domain, _read(file)
+        raise UsageError(f"--bundle {option!r} is not TRUST-DOMAIN=FILE", command=command)
+    return _BundleFile(domain, file, read_file(file, command=command))
 
 
-def _x509_bundle(domain: TrustDomain, content: bytes) -> X509Bundle:
-    if content.lstrip().startswith(b"{"):
-        return SpiffeBundle.parse(domain, content).x509_bundle
-    if content.startswith(_DER_SEQUENCE):
-        return X509Bundle.parse_der(domain, content)
-    return X509Bundle.parse_pem(domain, content)
-
-
-def _read(name: str) -> bytes:
+def _read(file: _BundleFile, parse: Callable[[_BundleFile], _B], purpose: tuple[str, str]) -> _B:
+    """Read a bundle; one of no use is told with its file and what that should hold."""
+    what, forms = purpose
     try:
-        with Path(name).open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except ValueError as error:  # a NUL in it
-        raise UsageError(f"{name!r} is no file name: {error}", command=_COMMAND) from error
-    return _bounded(content, name)
+        return parse(file)
+    except BundleError as error:
+        message = f"{file.name} is no bundle of {file.domain} to verify {what} with: {error}"
+        advice = (
+            f"--bundle {file.domain}=FILE wants {forms}; "
+            f"`spiffe-client bundles --document --trust-domain {file.domain}` prints the latter"
+        )
+        raise Failed(Failure(error.code, without_tokens(message), advice)) from error
 
 
-async def _read_input() -> bytes:
-    """Read standard input to its end without blocking the loop, which also looks after Ctrl-C."""
-    content = b""
-    while len(content) <= MAX_FILE_BYTES:
-        with suppress(OSError, ValueError):  # a regular file, which never blocks, cannot be waited for
-            await anyio.wait_readable(sys.stdin)
-        piece = cast("BufferedReader", sys.stdin.buffer).read1(_PIECE)
-        if not piece:
-            break
-        content += piece
-    return _bounded(content, "standard input")
+def _x509_bundle(file: _BundleFile) -> X509Bundle:
+    if file.content.lstrip().startswith(b"{"):
+        bundle = SpiffeBundle.parse(file.domain, file.content).x509_bundle
+        _refuse_other_keys(file, bundle.certificates)
+        return bundle
+    if file.content.startswith(_DER_SEQUENCE):
+        return X509Bundle.parse_der(file.domain, file.content)
+    return X509Bundle.parse_pem(file.domain, file.content)
 
 
-def _bounded(content: bytes, shown: str) -> bytes:
-    if len(content) > MAX_FILE_BYTES:
-        raise SvidError(f"{shown} is larger than {MAX_FILE_BYTES >> 20} MiB: it is read no further")
-    return content
+def _jwt_bundle(file: _BundleFile) -> JwtBundle:
+    bundle = JwtBundle.parse_jwks(file.domain, file.content)
+    _refuse_other_keys(file, bundle.authorities)
+    return bundle
+
+
+def _refuse_other_keys(file: _BundleFile, authorities: Sequence[object]) -> None:
+    """Refuse keys that are all for something else; none at all is a bundle that trusts nothing."""
+    _, keys = parse_jwk_set(file.content)
+    if keys and not authorities:
+        raise BundleError("none of its keys is for that")

@@ -21,10 +21,12 @@ class UsageError(Exception):
 
     Attributes:
         command: Whose `--help` says how it is meant, for example `spiffe-client jwt`.
+        advice: What to do, where that is something else than to read the help.
     """
 
     code = "usage"
 
-    def __init__(self, message: str, *, command: str = "spiffe-client") -> None:
+    def __init__(self, message: str, *, command: str = "spiffe-client", advice: str = "") -> None:
         super().__init__(message)
         self.command = command
+        self.advice = advice

@@ -6,44 +6,15 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from spiffe_client.cli._advice import ASK_THE_SYSTEM, advice_on, in_options
 from spiffe_client.cli._lines import without_tokens
 
 if TYPE_CHECKING:
     from spiffe_client.errors import SpiffeError
 
-__all__ = ["Failed", "Failure", "failure_of"]
+__all__ = ["Failed", "Failure", "failure_of", "told"]
 
-_LOOK_CLOSER = "`spiffe-client doctor` looks closer"
 _MEND_THE_PATH = "is that the right path, and may this user read it?"
-_ASK_THE_SYSTEM = "the operating system has refused; if it does so again, its log may say why"
-_NEXT = {
-    "access_denied": "ask whoever runs the agent why this process is refused; its log says more",
-    "bundle_invalid": "get the bundle anew from who publishes it; `spiffe-client verify --help` lists the forms it may have",
-    "bundle_not_found": "federate with this trust domain, or name its bundle with --bundle TRUST-DOMAIN=FILE",
-    "endpoint_invalid": "say another address with --socket (or SPIFFE_ENDPOINT_SOCKET)",
-    "identity_unavailable": _LOOK_CLOSER,
-    "invalid_audience": "name whom the token is for",
-    "invalid_id": "a SPIFFE ID looks like spiffe://trust-domain/path",
-    "invalid_request": "mend what the message names; if nothing is wrong with it, the agent's log says more",
-    "jwt_svid_invalid": "nobody will accept it: the agent's log may say why it is issued like this",
-    "no_identity_issued": "register this process with the issuer (its user, path or pod), then ask again",
-    "protocol_error": "is this the Workload API's socket, and not that of something else?",
-    "registration_invalid": "`spiffe-client dev --help` shows an example",
-    "stale": _LOOK_CLOSER,
-    "svid_invalid": "give a certificate chain (PEM or DER, leaf first) or a JWT-SVID",
-    "unavailable": f"is the agent running? {_LOOK_CLOSER}",
-    "unexpected_status": "the agent's log says more",
-    "unimplemented": "this agent does not offer it; update the agent or use another command",
-    "x509_svid_invalid": f"nobody will accept it; {_LOOK_CLOSER}",
-}
-_NEXT_WHEN_UNAVAILABLE = {
-    "missing": "start the agent, or point --socket to where its socket is",
-    "forbidden": "run as a user who may reach the socket, or have its folders opened to this one",
-    "not_a_socket": "point --socket to the agent's socket; this is something else",
-    "busy": "the agent does not accept connections: look at its load and its log",
-    "refused": "start the agent, or point --socket to where it listens",
-    "timed_out": "the agent is there and too slow: look at its load and log, or give it more with --timeout",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +44,30 @@ class Failed(Exception):  # noqa: N818 - an error by which its border says what 
         self.failure = failure
 
 
-def failure_of(error: BaseException) -> Failure:
-    """Say what an error means. Never shows the text of an error that is not ours to know."""
+def told(error: BaseException) -> str:
+    """Return the message of an error of ours, without tokens and in the words of the command line."""
+    return in_options(without_tokens(str(error)))
+
+
+def failure_of(error: BaseException, command: str = "") -> Failure:
+    """Say what an error means. Never shows the text of an error that is not ours to know.
+
+    Args:
+        error: What happened.
+        command: Which one met it, such as `jwt`: advice is in its options.
+    """
     from spiffe_client.errors import SpiffeError, find
 
     if isinstance(error, Failed):
         return error.failure
     known = find(error, SpiffeError)
     if known is not None:
-        return _of_ours(known)
+        return _of_ours(known, command)
     refused = find(error, OSError)
     if refused is not None:
         where = f"{refused.filename}: " if refused.filename else ""
         message = f"{without_tokens(where)}{refused.strerror or type(refused).__name__}"
-        return Failure("os_error", message, _MEND_THE_PATH if where else _ASK_THE_SYSTEM)
+        return Failure("os_error", message, _MEND_THE_PATH if where else ASK_THE_SYSTEM)
     return Failure(
         "internal_error",
         f"{type(error).__name__} {_place(error)}",
@@ -94,15 +75,24 @@ def failure_of(error: BaseException) -> Failure:
     )
 
 
-def _of_ours(error: SpiffeError) -> Failure:
-    from spiffe_client.errors import FirstUpdateTimeoutError, SpiffeError, UnavailableError
+def _of_ours(error: SpiffeError, command: str) -> Failure:
+    from spiffe_client.errors import (
+        FirstUpdateTimeoutError,
+        SpiffeError,
+        TokenBrokerUnavailableError,
+        UnavailableError,
+    )
 
     # Why a first update did not come says what to do better than that it did not.
     reason = error.__cause__ if isinstance(error, FirstUpdateTimeoutError) else error
-    advice = _NEXT.get(reason.code, _LOOK_CLOSER) if isinstance(reason, SpiffeError) else _LOOK_CLOSER
-    if isinstance(reason, UnavailableError):
-        advice = _NEXT_WHEN_UNAVAILABLE.get(reason.cause_kind, advice)
-    return Failure(error.code, " ".join(without_tokens(str(error)).split()), advice)
+    code = reason.code if isinstance(reason, SpiffeError) else ""
+    kind = reason.cause_kind if isinstance(reason, UnavailableError) else ""
+    advice = advice_on(code, command, unavailable=kind)
+    if isinstance(reason, TokenBrokerUnavailableError):
+        from spiffe_client.cli._broker_trouble import trouble_with
+
+        _, advice = trouble_with(reason) or ("", advice)
+    return Failure(error.code, " ".join(told(error).split()), advice)
 
 
 def _place(error: BaseException) -> str:

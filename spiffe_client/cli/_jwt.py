@@ -13,9 +13,10 @@ from spiffe_client.audit import Event
 from spiffe_client.cli._asking import client_for, events_to, refuse_together
 from spiffe_client.cli._exit import Exit, UsageError
 from spiffe_client.cli._facts import until
+from spiffe_client.cli._failure import Failed, Failure
 from spiffe_client.cli._lines import Line, line, pair, verbatim
 from spiffe_client.cli._report import Report, timestamp
-from spiffe_client.errors import InvalidIdError, WorkloadApiError
+from spiffe_client.errors import InvalidIdError, NoIdentityIssuedError, SpiffeError, WorkloadApiError
 from spiffe_client.ids import SpiffeId
 from spiffe_client.svid import JwtSvid
 from spiffe_client.workload_api import WorkloadApiClient
@@ -25,6 +26,9 @@ __all__ = ["run"]
 _COMMAND = "spiffe-client jwt"
 #: Never asked for more often than this, in seconds, however short a token lives.
 _SHORTEST_WAIT = 1.0
+#: Most identities that a message lists.
+_SHOWN = 5
+_ANOTHER = "say one of these with --subject, or none of them; or have this process registered for it, too"
 
 
 async def run(arguments: argparse.Namespace, report: Report) -> int:
@@ -37,7 +41,7 @@ async def run(arguments: argparse.Namespace, report: Report) -> int:
     refuse_together(arguments, "raw", "watch")
     client = client_for(arguments)
     with report.working("asking the Workload API"):
-        svids = await _fetch(client, arguments)
+        svids = await _fetch_first(client, arguments)
     _give(svids, arguments, report)
     while arguments.watch:
         left = min(svid.expires_at for svid in svids) - SYSTEM_CLOCK.now()
@@ -46,6 +50,29 @@ async def run(arguments: argparse.Namespace, report: Report) -> int:
             svids = await _fetch_at_last(client, arguments, report)
         _give(svids, arguments, report)
     return Exit.FINE
+
+
+async def _fetch_first(client: WorkloadApiClient, arguments: argparse.Namespace) -> tuple[JwtSvid, ...]:
+    """Fetch; where another identity was asked for than there is, say which ones there are."""
+    try:
+        return await _fetch(client, arguments)
+    except NoIdentityIssuedError as error:
+        subject = _subject(arguments.subject)
+        others = [] if subject is None else await _identities(client)
+        if not others or str(subject) in others:
+            raise
+        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        message = f"{subject} is not issued to this process, which is {', '.join(others[:_SHOWN])}{more}"
+        raise Failed(Failure(error.code, message, _ANOTHER)) from error
+
+
+async def _identities(client: WorkloadApiClient) -> list[str]:
+    """Return who this process is, as far as that can be had."""
+    try:
+        context = await client.fetch_x509_context(refused=lambda _: None)
+    except SpiffeError:
+        return []
+    return [str(svid.id) for svid in context.svids]
 
 
 async def _fetch(client: WorkloadApiClient, arguments: argparse.Namespace) -> tuple[JwtSvid, ...]:

@@ -46,8 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _answer(words: Sequence[str], report: Report) -> int:
+    command = ""
     try:
-        return _dispatch(words, report)
+        arguments = parse_arguments(words)
+        command = arguments.command or ""
+        return _dispatch(arguments, report)
     except SystemExit as asked:  # argparse has shown its help
         return int(asked.code or 0)
     except UsageError as error:
@@ -56,7 +59,7 @@ def _answer(words: Sequence[str], report: Report) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001 - the border: nobody wants a traceback here
-        report.fail(failure_of(error))
+        report.fail(failure_of(error, command))
         return Exit.FAILED
 
 
@@ -67,17 +70,22 @@ def _report(as_json: bool) -> Report:  # noqa: FBT001 - private, one caller
 
 
 def _usage(error: UsageError) -> Failure:
-    return Failure(error.code, without_tokens(str(error)), f"`{error.command} --help` shows how it is meant")
+    advice = error.advice or f"`{error.command} --help` shows how it is meant"
+    return Failure(error.code, without_tokens(str(error)), advice)
 
 
-def _dispatch(words: Sequence[str], report: Report) -> int:
-    arguments = parse_arguments(words)
+def _dispatch(arguments: argparse.Namespace, report: Report) -> int:
     if arguments.version:
         return _version(report)
+
+    import logging
 
     import anyio
 
     from spiffe_client.cli._interrupt import until_interrupted
+
+    # What there is to say a command says itself, once.
+    logging.getLogger("spiffe_client").addHandler(logging.NullHandler())
 
     run = cast("_Run", import_module(f"spiffe_client.cli._{arguments.command}").run)
     return anyio.run(until_interrupted, partial(run, arguments, report))

@@ -34,6 +34,7 @@ class Step:
         detail: What was found, in words; may have several lines.
         advice: What to do, where it failed.
         facts: The same as values with stable names.
+        lines: What there is to look at below it, for people.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Step:
     detail: str
     advice: str = ""
     facts: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    lines: tuple[Line, ...] = ()
 
 
 def give_step(report: Report, step: Step) -> None:
@@ -64,4 +66,4 @@ def _lines(step: Step) -> list[Line]:
     lines += [line(_INDENT, *naming(text, how), hang=_HANG) for text in more]
     if step.advice:
         lines.append(line(_INDENT, ("next: ", "strong"), step.advice, hang=_HANG + len("next: ")))
-    return lines
+    return [*lines, *(line("  ", *one.parts, hang=2 + (one.hang or 0)) for one in step.lines)]

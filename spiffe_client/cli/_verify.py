@@ -28,6 +28,13 @@ _HANG = 23
 _COMMAND = "spiffe-client verify"
 #: How many checks there are if none is left out because of another that failed.
 _ALL: Mapping[Kind, int] = {"x509_svid": 19, "jwt_svid": 14}
+_TOO_LATE = "have a new one issued; or is this machine's clock wrong? --at judges as of another time"
+#: What to do about a check that failed, whatever the bundle.
+_NEXT: Mapping[str, str] = {
+    "dates": _TOO_LATE,
+    "in_time": _TOO_LATE,
+    "for_us": "who sent it has to ask for one for this audience; or say with --audience who you are",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +52,27 @@ class _Verdict:
 
     @property
     def advice(self) -> str:
-        """What to do next, where it is clear."""
-        lacking = any(check.name == "bundle" and not check.ok for check in self.checks)
-        if not lacking or self.claimed is None:
-            return ""
-        domain = SpiffeId.parse(self.claimed).trust_domain
-        option = f"give --bundle {domain}=FILE"
-        return option if self.by_files else f"federate with {domain}, or {option}"
+        """What to do next about the first failed check for which that is clear."""
+        broken = (check.name for check in self.checks if not check.ok)
+        said = (self._advice_on(name) for name in broken)
+        return next(filter(None, said), "")
+
+    def _advice_on(self, name: str) -> str:
+        if name in ("signed", "signature", "bundle"):
+            return "" if self.claimed is None else self._about_bundle(name)
+        return _NEXT.get(name, "")
+
+    def _about_bundle(self, name: str) -> str:
+        domain = SpiffeId.parse(str(self.claimed)).trust_domain
+        if name == "bundle":
+            option = f"give --bundle {domain}=FILE"
+            return option if self.by_files else f"federate with {domain}, or {option}"
+        if self.by_files:
+            return (
+                f"the bundle may be old, or of another trust domain of this name: where {domain} is trusted, "
+                f"`spiffe-client bundles --document --trust-domain {domain}` prints the current one"
+            )
+        return f"it may be of another trust domain of this name, or older than the authorities of {domain}: ask for a new one"
 
 
 async def run(arguments: argparse.Namespace, report: Report) -> int:

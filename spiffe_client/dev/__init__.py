@@ -1,4 +1,4 @@
-"""A development trust domain in one process: authority, Workload API, registrations, federation.
+"""A development trust domain in one process: authority, Workload API, federation, token broker.
 
     async with DevTrustDomain("dev.example") as dev:
         dev.register("spiffe://dev.example/orders", any=True)
@@ -14,14 +14,18 @@ from __future__ import annotations
 from spiffe_client.dev._authority import CertificateAuthority
 from spiffe_client.dev._domain import DevTrustDomain
 from spiffe_client.dev._issuer import Issuer
+from spiffe_client.dev._protected_service import ProtectedService
 from spiffe_client.dev._registration import Registration, Selectors
 from spiffe_client.dev._registrations import Registrations
 from spiffe_client.dev._server import WorkloadApiServer
+from spiffe_client.dev.token_broker import DevTokenBroker
 
 __all__ = [
     "CertificateAuthority",
+    "DevTokenBroker",
     "DevTrustDomain",
     "Issuer",
+    "ProtectedService",
     "Registration",
     "Registrations",
     "Selectors",

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
+from spiffe_client.bundle import SpiffeBundle
 from spiffe_client.dev._authority import CertificateAuthority
 from spiffe_client.dev._issuer import Issuer
 from spiffe_client.dev._registration import Registration, Selectors
@@ -105,6 +106,11 @@ class DevTrustDomain:
             EndpointError: It was not opened yet, or is closed.
         """
         return self._opened().endpoint
+
+    @property
+    def bundles(self) -> tuple[SpiffeBundle, ...]:
+        """Its own bundle, and those of the trust domains it federates with, as they are now."""
+        return (self.ca.spiffe_bundle, *self._issuer.federation.bundles)
 
     @property
     def registrations(self) -> Registrations:

@@ -33,6 +33,7 @@ _SELECTORS: Mapping[str, str] = {
     "pid": "a whole number",
     "path": "text: an absolute path",
 }
+_OF_THE_TOKEN_BROKER = ("client", "issuer")
 # How msgspec says what is wrong, and where.
 _WHERE = re.compile(r"(?s)(?P<what>.*?)(?: - at `\$\.entry(?:\[(?P<entry>\d+)\](?P<field>.*))?`)?")
 _NAMED = re.compile(r"Object (?P<how>contains unknown|missing required) field `(?P<name>.*)`", re.DOTALL)
@@ -93,7 +94,11 @@ def _in_our_words(error: str) -> str:
         shown = ", ".join(filter(None, (entry, f"field {'.'.join([*path, named['name'][:80]])!r}")))
         if named["how"] == "missing required":
             return f"{shown}: it is missing"
-        known = ", ".join(names) if entry else "[[entry]] tables, and nothing else"
+        known = (
+            ", ".join(names)
+            if entry
+            else "[[entry]] tables, and for a token broker [[client]] and [[issuer]] tables"
+        )
         return f"{shown}: there is no such field; there are {known}"
     if not path:
         return f"{entry or 'field entry'}: each entry is a table under [[entry]]"
@@ -119,6 +124,8 @@ def read_entries(text: bytes, name: str) -> tuple[Registration, ...]:
         document = tomllib.loads(text.decode())
     except (ValueError, RecursionError) as error:
         raise RegistrationError(f"{name}: not TOML: {error}") from error
+    for others in _OF_THE_TOKEN_BROKER:  # it reads them from the same file
+        document.pop(others, None)
     try:
         tables = msgspec.convert(document, _File).entry
     except msgspec.ValidationError as error:

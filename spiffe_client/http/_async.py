@@ -1,4 +1,4 @@
-"""The transport for `httpx.AsyncClient`."""
+"""The transport for `httpx.AsyncClient`, and what is the same in one for httpx2."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any, Unpack
+from typing import Any, ClassVar, NoReturn, Self, Unpack
 
 import anyio
 import httpx
@@ -17,33 +17,26 @@ from spiffe_client.audit import EventSink, safe_sink
 from spiffe_client.errors import SourceError
 from spiffe_client.http._drainer import Drainer
 from spiffe_client.http._explain import no_identity, refuse_plaintext, reraise
+from spiffe_client.http._library import Library
 from spiffe_client.http._options import DRAIN, TransportOptions, check_drain, refuse_insecure
 from spiffe_client.http._pools import Pool, Pools
 from spiffe_client.http._trust import follow
 from spiffe_client.tls import SpiffeTls
-from spiffe_client.workload_api import RotatingX509Source
+from spiffe_client.workload_api import RotatingX509Source, any_thread
 
-__all__ = ["AsyncSpiffeTransport"]
+__all__ = ["AsyncBody", "AsyncSpiffeTransport", "AsyncTransport"]
 
 
-class AsyncSpiffeTransport(httpx.AsyncBaseTransport):
-    """Sends requests over SPIFFE TLS, through connections that are never older than their trust.
+class AsyncTransport:
+    """All of `AsyncSpiffeTransport` but whose names it uses and which base class it has.
 
-    Works on asyncio and trio, with HTTP/1.1 and HTTP/2. Where trust is withdrawn, a response is cut
-    at once, also while its reader waits; only a request that waits for the very first answer of a
-    new connection is cut when that comes. While a former pool finishes, `limits` count for each.
-
-    Args:
-        tls: Who this workload is and who may be on the other end.
-        drain: After an ordinary rotation, pooled connections retire at a random moment within
-            this many seconds; withdrawn trust does not wait.
-        clock: Measures and waits.
-        on_event: Told of retired connections; logged if None.
-        options: As `httpx.AsyncHTTPTransport`, without `verify`, `cert` and `trust_env`.
-
-    Raises:
-        TlsConfigurationError: An argument would weaken verification or makes no sense.
+    Attributes:
+        _library: The module of that base class.
+        _body_type: What wraps the body of a response.
     """
+
+    _library: ClassVar[Library]
+    _body_type: ClassVar[type[AsyncBody]]
 
     def __init__(
         self,
@@ -52,14 +45,15 @@ class AsyncSpiffeTransport(httpx.AsyncBaseTransport):
         drain: float = DRAIN,
         clock: Clock = SYSTEM_CLOCK,
         on_event: EventSink | None = None,
-        **options: Unpack[TransportOptions],
+        **options: Any,
     ) -> None:
         refuse_insecure(options)
         self._tls = tls  # the source holds its methods weakly
-        context = tls.client_context()
+        context, kind = tls.client_context(), self._library.AsyncHTTPTransport
 
         def make() -> httpx.AsyncHTTPTransport:
-            return httpx.AsyncHTTPTransport(verify=context, trust_env=False, **options)
+            made: httpx.AsyncHTTPTransport = kind(verify=context, trust_env=False, **options)
+            return made
 
         sink = safe_sink(on_event)
         self._pools = Pools(
@@ -75,6 +69,7 @@ class AsyncSpiffeTransport(httpx.AsyncBaseTransport):
         self._thread: int | None = None
         follow(tls.source, tls.prepare, tls.release, self.retire)
 
+    @any_thread
     def retire(self) -> None:
         """Look at the source now: what `X509Source.after_publish` calls.
 
@@ -96,7 +91,7 @@ class AsyncSpiffeTransport(httpx.AsyncBaseTransport):
             httpx.UnsupportedProtocol: It is not an `https://` URL.
         """
         if request.url.scheme != "https":
-            refuse_plaintext(request)
+            refuse_plaintext(request, self._library)
         handled = sys.exception()
         if self._thread is None:
             self._thread = threading.get_ident()
@@ -114,13 +109,13 @@ class AsyncSpiffeTransport(httpx.AsyncBaseTransport):
                 await _close([closing])
             if not isinstance(error, Exception):
                 raise
-            reraise(error, request, handled=handled, presented=pools.identity)
-        response.stream = _Body(response, request, pools, pool)
+            reraise(error, request, library=self._library, handled=handled, presented=pools.identity)
+        response.stream = self._body_type(response, request, pools, pool)  # type: ignore[assignment]  # and its library's
         return response
 
     async def _enter_late(self, error: SourceError, request: httpx.Request) -> Pool[httpx.AsyncHTTPTransport]:
         await _close(self._pools.take_idle())
-        raise no_identity(error, request) from error
+        raise no_identity(error, request, self._library) from error
 
     async def aclose(self) -> None:
         """Close all connections, also those in use."""
@@ -137,10 +132,16 @@ async def _close(transports: list[httpx.AsyncHTTPTransport]) -> None:
                 await transport.aclose()
 
 
-class _Body(httpx.AsyncByteStream):
-    """A response's body, which holds its pool open and says why if it is cut."""
+class AsyncBody:
+    """A response's body, which holds its pool open and says why if it is cut.
+
+    Attributes:
+        _library: Whose errors it raises.
+    """
 
     __slots__ = ("_body", "_pool", "_pools", "_request", "_stream")
+
+    _library: ClassVar[Library]
 
     def __init__(
         self,
@@ -157,16 +158,16 @@ class _Body(httpx.AsyncByteStream):
         if id(stream) not in pool.streams:
             pool.track(stream)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        handled = sys.exception()
-        try:
-            async for chunk in self._body:
-                yield chunk
-        except Exception as error:  # noqa: BLE001 - raised again
-            cut = self._pools.reason(self._stream)
-            reraise(error, self._request, handled=handled, cut=cut)
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Chunks(aiter(self._body), self)
 
-    def aclose(self) -> Coroutine[Any, Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  # saves a coroutine
+    def reraise(self, error: Exception, handled: BaseException | None) -> NoReturn:
+        """Raise an error of reading, and say why if the connection was cut here."""
+        cut = self._pools.reason(self._stream)
+        reraise(error, self._request, library=self._library, handled=handled, cut=cut)
+
+    def aclose(self) -> Coroutine[Any, Any, None]:  # saves a coroutine
+        """See `httpx.AsyncByteStream`."""
         pool, self._pool = self._pool, None
         closing = self._pools.leave(pool) if pool is not None else None
         return self._body.aclose() if closing is None else self._close_with(closing)
@@ -176,3 +177,65 @@ class _Body(httpx.AsyncByteStream):
             await self._body.aclose()
         finally:
             await _close([pool])
+
+
+class _Chunks:
+    """The chunks of a body; not a generator, which event loops keep books about."""
+
+    __slots__ = ("_body", "_handled", "_next")
+
+    def __init__(self, chunks: AsyncIterator[bytes], body: AsyncBody) -> None:
+        self._body = body
+        self._next = chunks.__anext__
+        self._handled = sys.exception()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self._next()
+        except StopAsyncIteration:
+            raise
+        except Exception as error:  # noqa: BLE001 - raised again
+            self._body.reraise(error, self._handled)
+
+
+class _Body(AsyncBody, httpx.AsyncByteStream):  # pyright: ignore[reportIncompatibleMethodOverride]
+    __slots__ = ()
+
+    _library: ClassVar[Library] = httpx
+
+
+class AsyncSpiffeTransport(AsyncTransport, httpx.AsyncBaseTransport):
+    """Sends requests over SPIFFE TLS, through connections that are never older than their trust.
+
+    Works on asyncio and trio, with HTTP/1.1 and HTTP/2. Where trust is withdrawn, a response is cut
+    at once, also while its reader waits; only a request that waits for the very first answer of a
+    new connection is cut when that comes. While a former pool finishes, `limits` count for each.
+
+    Args:
+        tls: Who this workload is and who may be on the other end.
+        drain: After an ordinary rotation, pooled connections retire at a random moment within
+            this many seconds; withdrawn trust does not wait.
+        clock: Measures and waits.
+        on_event: Told of retired connections; logged if None.
+        options: As `httpx.AsyncHTTPTransport`, without `verify`, `cert` and `trust_env`.
+
+    Raises:
+        TlsConfigurationError: An argument would weaken verification or makes no sense.
+    """
+
+    _library: ClassVar[Library] = httpx
+    _body_type: ClassVar[type[AsyncBody]] = _Body
+
+    def __init__(
+        self,
+        tls: SpiffeTls,
+        *,
+        drain: float = DRAIN,
+        clock: Clock = SYSTEM_CLOCK,
+        on_event: EventSink | None = None,
+        **options: Unpack[TransportOptions],
+    ) -> None:
+        super().__init__(tls, drain=drain, clock=clock, on_event=on_event, **options)

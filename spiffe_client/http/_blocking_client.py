@@ -1,55 +1,94 @@
-"""`httpx.Client`, speaking SPIFFE TLS."""
+"""`httpx.Client`, speaking SPIFFE TLS, and what is the same in one of httpx2."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, cast
 
 import httpx
 
 from spiffe_client.audit import EventSink
 from spiffe_client.authorize import Authorizer
 from spiffe_client.errors import SourceError, SpiffeError
-from spiffe_client.http._blocking import SpiffeTransport
+from spiffe_client.http._blocking import BlockingTransport, SpiffeTransport
 from spiffe_client.http._explain import no_identity
 from spiffe_client.http._identity import BlockingIdentity
+from spiffe_client.http._library import Library
 from spiffe_client.http._options import (
     DRAIN,
     ClientOptions,
-    TransportOptions,
+    Options,
     check_mounts,
     check_source,
     refuse_insecure,
     take_wire_options,
 )
 from spiffe_client.http._pools import Pool
-from spiffe_client.http._proxies import take_proxies
+from spiffe_client.http._proxies import environment_proxies, take_proxies
 from spiffe_client.ids import SpiffeId
 from spiffe_client.tls import SpiffeTls
 from spiffe_client.workload_api import Endpoint, X509ContextSource
 
-__all__ = ["Client"]
+__all__ = ["Client", "OpeningTransport", "PeerClient"]
 
 
-class Client(httpx.Client):
-    """An `httpx.Client` whose requests go to one SPIFFE peer and nobody else.
+if TYPE_CHECKING:
 
-    As `AsyncClient`, for blocking code; safe to share between threads. An identity of its own is
-    kept fresh by an event loop in one background thread.
+    class _Base:
+        """What the base classes of clients have in common, for `super()`."""
 
-    Args:
-        peer: Who may be on the other end: a SPIFFE ID or an authorizer.
-        workload: As for `AsyncClient`; its event loop may be anywhere.
-        endpoint: Address of the Workload API for that; None takes it from the environment.
-        drain: After an ordinary rotation, pooled connections retire at a random moment within
-            this many seconds; withdrawn trust does not wait.
-        on_event: Told of refused peers and retired connections; logged if None.
-        options: As `httpx.Client`.
+        def __init__(self, **options: Any) -> None: ...
+        def __enter__(self) -> Self: ...
+        def __exit__(
+            self,
+            exc_type: type[BaseException] | None = None,
+            exc_value: BaseException | None = None,
+            traceback: TracebackType | None = None,
+        ) -> None: ...
+        def close(self) -> None: ...
 
-    Raises:
-        TlsConfigurationError: An argument would weaken verification or be ignored.
-        EndpointError: There is no `workload` and no Workload API address.
+else:
+    _Base = object
+
+
+class OpeningTransport(BlockingTransport):
+    """Opens the client's own identity, if it has one, when the first request comes."""
+
+    def __init__(
+        self,
+        own: BlockingIdentity | None,
+        tls: SpiffeTls,
+        *,
+        drain: float,
+        on_event: EventSink | None,
+        **options: Any,
+    ) -> None:
+        super().__init__(tls, drain=drain, on_event=on_event, **options)
+        self._own = own
+
+    def _enter_late(self, error: SourceError, request: httpx.Request) -> Pool[httpx.HTTPTransport]:
+        own = self._own
+        if own is None or own.opened:
+            return super()._enter_late(error, request)
+        try:
+            own.open()
+            return self._pools.enter()
+        except SpiffeError as unopened:
+            raise no_identity(unopened, request, self._library) from unopened
+
+
+class PeerClient(_Base):
+    """All of `Client` but whose names it uses and which base class it has.
+
+    Attributes:
+        _library: The module of that base class.
+        _transport_type: What its requests go through.
+        _environment_proxies: What reads the environment, as the library does.
     """
+
+    _library: ClassVar[Library]
+    _transport_type: ClassVar[type[OpeningTransport]]
+    _environment_proxies = staticmethod(environment_proxies)
 
     def __init__(
         self,
@@ -59,11 +98,11 @@ class Client(httpx.Client):
         endpoint: str | Endpoint | None = None,
         drain: float = DRAIN,
         on_event: EventSink | None = None,
-        **options: Unpack[ClientOptions],
+        **options: Any,
     ) -> None:
         refuse_insecure(options, but=["trust_env"])
         check_source(workload, endpoint)
-        check_mounts(options.get("mounts"), spiffe=SpiffeTransport)
+        check_mounts(options.get("mounts"), spiffe=BlockingTransport, library=self._library)
         authorizer = Authorizer.parse(peer)
         own: BlockingIdentity | None = None
         if workload is None:
@@ -71,14 +110,15 @@ class Client(httpx.Client):
             workload = own.source
         self._own_identity = own
         tls = SpiffeTls(workload, authorizer, on_event=on_event)
-        wire = take_wire_options(options)
+        typed = cast("Options", options)  # which the public class says
+        wire = take_wire_options(typed)
 
-        def transport(proxy: httpx.Proxy | None = None) -> _ClientTransport:
-            return _ClientTransport(own, tls, drain=drain, on_event=on_event, proxy=proxy, **wire)
+        def transport(proxy: httpx.Proxy | None = None) -> OpeningTransport:
+            return self._transport_type(own, tls, drain=drain, on_event=on_event, proxy=proxy, **wire)
 
         routes = {
             pattern: None if proxy is None else transport(proxy)
-            for pattern, proxy in take_proxies(options).items()
+            for pattern, proxy in take_proxies(typed, self._library, self._environment_proxies).items()
         }
         options["mounts"] = {**routes, **(options.get("mounts") or {})}
         super().__init__(transport=transport(), **options)
@@ -116,27 +156,43 @@ class Client(httpx.Client):
             self._own_identity.close()
 
 
-class _ClientTransport(SpiffeTransport):
-    """Opens the client's own identity, if it has one, when the first request comes."""
+class _ClientTransport(OpeningTransport, SpiffeTransport):
+    pass
+
+
+class Client(PeerClient, httpx.Client):
+    """An `httpx.Client` whose requests go to one SPIFFE peer and nobody else.
+
+    As `AsyncClient`, for blocking code; safe to share between threads. An identity of its own is
+    kept fresh by an event loop in one background thread.
+
+    Args:
+        peer: Who may be on the other end: a SPIFFE ID or an authorizer.
+        workload: As for `AsyncClient`; its event loop may be anywhere.
+        endpoint: Address of the Workload API for that; None takes it from the environment.
+        drain: After an ordinary rotation, pooled connections retire at a random moment within
+            this many seconds; withdrawn trust does not wait.
+        on_event: Told of refused peers and retired connections; logged if None.
+        options: As `httpx.Client`.
+
+    Raises:
+        TlsConfigurationError: An argument would weaken verification or be ignored.
+        EndpointError: There is no `workload` and no Workload API address.
+    """
+
+    _library: ClassVar[Library] = httpx
+    _transport_type: ClassVar[type[OpeningTransport]] = _ClientTransport
 
     def __init__(
         self,
-        own: BlockingIdentity | None,
-        tls: SpiffeTls,
         *,
-        drain: float,
-        on_event: EventSink | None,
-        **options: Unpack[TransportOptions],
+        peer: Authorizer | SpiffeId | str,
+        workload: X509ContextSource | None = None,
+        endpoint: str | Endpoint | None = None,
+        drain: float = DRAIN,
+        on_event: EventSink | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
-        super().__init__(tls, drain=drain, on_event=on_event, **options)
-        self._own = own
-
-    def _enter_late(self, error: SourceError, request: httpx.Request) -> Pool[httpx.HTTPTransport]:
-        own = self._own
-        if own is None or own.opened:
-            return super()._enter_late(error, request)
-        try:
-            own.open()
-            return self._pools.enter()
-        except SpiffeError as unopened:
-            raise no_identity(unopened, request) from unopened
+        super().__init__(
+            peer=peer, workload=workload, endpoint=endpoint, drain=drain, on_event=on_event, **options
+        )

@@ -10,11 +10,14 @@ from typing import Any, TypeAlias, TypedDict
 import httpx
 
 from spiffe_client.errors import TlsConfigurationError
+from spiffe_client.http._library import Library
 
 __all__ = [
     "DRAIN",
     "AsyncClientOptions",
+    "AsyncHttpOptions",
     "ClientOptions",
+    "HttpOptions",
     "Options",
     "TransportOptions",
     "WireOptions",
@@ -96,6 +99,18 @@ class ClientOptions(Options, total=False):
     mounts: Mapping[str, httpx.BaseTransport | None] | None
 
 
+class AsyncHttpOptions(AsyncClientOptions, total=False):
+    """What `Workload.http` takes beside `peer`; see `http.AsyncClient`."""
+
+    drain: float
+
+
+class HttpOptions(ClientOptions, total=False):
+    """What `Workload.http_sync` takes beside `peer`; see `http.Client`."""
+
+    drain: float
+
+
 _INSECURE = {
     "verify": "peers are verified against the bundles of the workload, which is not optional",
     "cert": "the certificate is the workload's SVID",
@@ -155,7 +170,7 @@ def check_drain(drain: float) -> float:
     return drain
 
 
-def check_mounts(mounts: Mapping[str, object] | None, *, spiffe: type) -> None:
+def check_mounts(mounts: Mapping[str, object] | None, *, spiffe: type, library: Library) -> None:
     """Refuse mounts that would take all requests around SPIFFE TLS.
 
     A mount for a named host is the caller's explicit word about that host. A mount for every host
@@ -164,6 +179,7 @@ def check_mounts(mounts: Mapping[str, object] | None, *, spiffe: type) -> None:
     Args:
         mounts: URL patterns and transports, as httpx takes them.
         spiffe: The kind of transport that may serve every host.
+        library: Whose patterns they are.
 
     Raises:
         TlsConfigurationError: A pattern names no host.
@@ -171,7 +187,7 @@ def check_mounts(mounts: Mapping[str, object] | None, *, spiffe: type) -> None:
     for pattern, transport in (mounts or {}).items():
         if transport is None or isinstance(transport, spiffe):
             continue
-        if httpx.URL(pattern).host in ("", "*"):
+        if library.URL(pattern).host in ("", "*"):
             raise TlsConfigurationError(
                 f"mounts= has {pattern!r}, which would take every such request around SPIFFE TLS; "
                 f"name the host it is for, or use a client of its own"

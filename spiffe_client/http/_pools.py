@@ -87,7 +87,8 @@ class Pools(Generic[_T]):
         self._clock = clock
         self._jitter = jitter
         self._sink = sink
-        self._lock = threading.Lock()
+        # A signal handler that stops the source may find its own thread in here.
+        self._lock = threading.RLock()
         self._pid = os.getpid()
         self._seen: X509Context | None = None
         # Made now, so that arguments httpx refuses are refused where they were given.

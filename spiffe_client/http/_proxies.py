@@ -7,38 +7,52 @@ so the table is made here, from the same inputs and by the same rules (a test co
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.request import getproxies
 
 import httpx
 
+from spiffe_client.http._library import Library
 from spiffe_client.http._options import Options
 
-__all__ = ["take_proxies"]
+__all__ = ["environment_proxies", "take_proxies"]
 
 
-def take_proxies(options: Options) -> dict[str, httpx.Proxy | None]:
-    """Move `proxy` out of a client's arguments, or look into the environment as `trust_env` says.
-
-    Returns:
-        URL patterns in httpx's form, each with its proxy or None for a direct connection.
-    """
-    proxy = options.pop("proxy", None)
-    if proxy is not None:
-        return {"all://": proxy if isinstance(proxy, httpx.Proxy) else httpx.Proxy(proxy)}
-    return _from_environment() if options.get("trust_env", True) else {}
-
-
-def _from_environment() -> dict[str, httpx.Proxy | None]:
+def environment_proxies() -> dict[str, str | None]:
+    """Return URL patterns with the URLs of their proxies as the environment has them, None for no proxy."""
     settings = getproxies()
-    patterns: dict[str, httpx.Proxy | None] = {}
+    patterns: dict[str, str | None] = {}
     for scheme in ("http", "https", "all"):
         if url := settings.get(scheme):
-            patterns[f"{scheme}://"] = httpx.Proxy(url if "://" in url else f"http://{url}")
+            patterns[f"{scheme}://"] = url if "://" in url else f"http://{url}"
     direct = [host.strip() for host in settings.get("no", "").split(",")]
     if "*" in direct:
         return {}
     patterns.update({_direct_pattern(host): None for host in direct if host})
     return patterns
+
+
+def take_proxies(
+    options: Options,
+    library: Library = httpx,
+    environment: Callable[[], Mapping[str, str | None]] = environment_proxies,
+) -> dict[str, httpx.Proxy | None]:
+    """Move `proxy` out of a client's arguments, or look into the environment as `trust_env` says.
+
+    Args:
+        options: The client's.
+        library: Whose proxies are wanted.
+        environment: Reads the environment as that library does.
+
+    Returns:
+        URL patterns in httpx's form, each with its proxy or None for a direct connection.
+    """
+    proxy: Any = options.pop("proxy", None)
+    if proxy is not None:
+        return {"all://": proxy if isinstance(proxy, library.Proxy) else library.Proxy(proxy)}
+    found = environment() if options.get("trust_env", True) else {}
+    return {pattern: None if url is None else library.Proxy(url) for pattern, url in found.items()}
 
 
 def _direct_pattern(host: str) -> str:

@@ -73,7 +73,7 @@ class Bundles(Generic[_B]):
 
 
 #: From best to worst: a source that follows two things is as well as the worse of them.
-_BY_CONCERN = ("fresh", "degraded", "waiting", "starting", "stale", "withdrawn", "closed")
+_BY_CONCERN = ("fresh", "degraded", "waiting", "starting", "stale", "withdrawn", "closed", "stopped")
 
 
 class BundleSource(Source):

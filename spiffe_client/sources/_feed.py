@@ -9,11 +9,13 @@ that it is being withdrawn; everything else is retried with a small backoff.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import anyio
 
+from spiffe_client._agenda import Agenda
 from spiffe_client.errors import (
     BundleError,
     EndpointError,
@@ -26,12 +28,11 @@ from spiffe_client.errors import (
     UnavailableError,
     UnimplementedError,
 )
-from spiffe_client.sources._agenda import Agenda
-from spiffe_client.sources._aside import aside
 from spiffe_client.sources._holding import Holding
 from spiffe_client.sources._hooks import Hooks
 from spiffe_client.sources._pace import Denial, Pace
 from spiffe_client.sources._reporter import Reporter
+from spiffe_client.workload_api import is_any_thread
 
 if TYPE_CHECKING:
     from spiffe_client.sources._terms import Terms
@@ -100,9 +101,16 @@ class Feed(Generic[_T]):
         if waiter.failure is not None:
             raise waiter.failure
 
+    def stop(self, reason: str) -> bool:
+        """Serve nothing from now on, from any thread; `close` does the rest. Whether it was the first."""
+        first = self.holding.stop(reason)
+        if first:
+            self._notify([notify for notify in self.after.living() if is_any_thread(notify)])
+        return first
+
     def close(self, why: str, *, crash: SourceError | None = None) -> None:
         """Serve nothing any more; the background task is stopped by its owner."""
-        served = self.holding.value is not None
+        served = self.holding.value is not None or self.holding.health.state == "stopped"
         self.holding.close(why, crash=crash)
         self._settle(crash or SourceClosedError(f"{self.holding.owner} {why}"))
         if served:
@@ -155,6 +163,8 @@ class Feed(Generic[_T]):
             self._reporter.well()
 
     async def _prepare(self, value: _T) -> None:
+        from spiffe_client.sources._aside import aside
+
         for prepare in self.before.living():
             try:
                 await aside(partial(prepare, value))
@@ -166,7 +176,9 @@ class Feed(Generic[_T]):
     def _publish(self, held: _T | None, value: _T, flaw: SpiffeError | None) -> None:
         family = self._topic.family
         expires_at = self._topic.expires_at(value)
-        self.holding.publish(value, expires_at, flaw=flaw)
+        if not self.holding.publish(value, expires_at, flaw=flaw):
+            self._notify()  # stopped meanwhile: what was prepared for it has to go
+            return
         self._plan_expiry()
         self._settle(None)
         gone = [] if held is None else self._topic.missing(held, value)
@@ -187,8 +199,8 @@ class Feed(Generic[_T]):
             left = (expires_at - self._terms.clock.now()).total_seconds()
             self._agenda.put("expiry", self._terms.clock.monotonic() + left)
 
-    def _notify(self) -> None:
-        for notify in self.after.living():
+    def _notify(self, listeners: Iterable[Callable[[], object]] | None = None) -> None:
+        for notify in self.after.living() if listeners is None else listeners:
             try:
                 notify()
             except Exception as error:  # noqa: BLE001 - the border to code that is not ours

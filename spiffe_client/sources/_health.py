@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
+from spiffe_client._values import dataclass
 from spiffe_client.errors import SpiffeError
 
 __all__ = ["Health", "State"]
@@ -13,8 +13,10 @@ __all__ = ["Health", "State"]
 #: `starting`: opened, nothing heard yet. `waiting`: no first update yet, and `last_error` says why.
 #: `fresh`: holds what the Workload API said last. `degraded`: serves the last known good, and
 #: `last_error` says what is wrong. `stale`: what it held has expired. `withdrawn`: the issuer took
-#: it back. `closed`: not open (yet, or any more).
-State: TypeAlias = Literal["starting", "waiting", "fresh", "degraded", "stale", "withdrawn", "closed"]
+#: it back. `closed`: not open (yet, or any more). `stopped`: its user dropped all of it, for good.
+State: TypeAlias = Literal[
+    "starting", "waiting", "fresh", "degraded", "stale", "withdrawn", "closed", "stopped"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from spiffe_client._clock import Clock
 from spiffe_client._latest import Latest
-from spiffe_client.errors import SourceClosedError, SourceError, SpiffeError, StaleError
+from spiffe_client.errors import SourceClosedError, SourceError, SpiffeError, StaleError, StoppedError
 from spiffe_client.sources._health import Health, State
 
 __all__ = ["Holding"]
@@ -22,7 +22,7 @@ class Holding(Generic[_T]):
     """The last known good value, as long as it may be used.
 
     Reading is one attribute load, a look at the clock and at the process ID, from any thread.
-    Everything else belongs to the event loop.
+    So is stopping, also in a signal handler; everything else belongs to the event loop.
 
     Args:
         what: What is held, for messages: `the X.509 identity`.
@@ -49,18 +49,22 @@ class Holding(Generic[_T]):
         self._health = Health("closed", clock.now())
         self._why_closed = f"was not opened yet: use {opening}"
         self.crash: SourceError | None = None
-        self._ended = False
+        # Why, and since when. A lock would be for ever in a signal handler whose thread holds it;
+        # appending is one step, so that of two who stop it one is the first.
+        self._stops: list[tuple[str, datetime]] = []
 
     def read(self) -> _T:
         """Return the value.
 
         Raises:
             StaleError: It expired or was withdrawn.
+            StoppedError: It was stopped.
             SourceError: It was started and there was no first update yet.
             SourceClosedError: Not open, or opened by the process this one was forked from.
         """
         held = self.latest.value
-        if held is None or self._forked:
+        # What is held was put there by an open source, which knows its process.
+        if held is None or self._stops or self._pid != os.getpid():
             raise self._why_not()
         value, expires_at = held
         if expires_at is not None and self._clock.now() >= expires_at:
@@ -70,6 +74,11 @@ class Holding(Generic[_T]):
                 reason="expired",
             )
         return value
+
+    def holds(self, value: object) -> bool:
+        """Whether this very value is what is held: not replaced, withdrawn or stopped; expired, it may be."""
+        held = self.latest.value
+        return held is not None and held[0] is value and not self._stops and self._pid == os.getpid()
 
     @property
     def value(self) -> _T | None:
@@ -81,6 +90,8 @@ class Holding(Generic[_T]):
     def health(self) -> Health:
         """How the source is doing, by the clock of now."""
         health = self._health
+        if self._stops:
+            return Health("stopped", self._stops[0][1], health.last_update, last_error=self._why_not())
         if self._forked:
             return Health("closed", health.since, health.last_update, last_error=self._why_not())
         if health.state in ("fresh", "degraded") and self.expired:
@@ -106,13 +117,23 @@ class Holding(Generic[_T]):
         if self._forked:
             raise self._why_not()
 
+    def refuse_stopped(self) -> None:
+        """Return if nobody stopped it.
+
+        Raises:
+            StoppedError: Somebody did.
+        """
+        if self._stops:
+            raise self._why_not()
+
     def refuse_unopened(self) -> None:
         """Return if the source is open in this process.
 
         Raises:
             SourceClosedError: It is not.
+            StoppedError: It was stopped.
         """
-        if self._health.state == "closed" or self._forked:
+        if self._health.state == "closed" or self._stops or self._forked:
             raise self._why_not()
 
     def opened(self) -> None:
@@ -120,11 +141,14 @@ class Holding(Generic[_T]):
         self._pid = os.getpid()
         self._to("starting")
 
-    def publish(self, value: _T, expires_at: datetime | None, *, flaw: SpiffeError | None) -> None:
-        """Serve this value from now on, and wake all who wait for it."""
+    def publish(self, value: _T, expires_at: datetime | None, *, flaw: SpiffeError | None) -> bool:
+        """Serve this value from now on, and wake all who wait for it; False if it was stopped."""
         self._health = replace(self._health, last_update=self._clock.now(), expires_at=expires_at)
         self.confirm(flaw=flaw)
         self.latest.set((value, expires_at))
+        if self._stops:  # looked at last: whoever stops it later takes the value away
+            self.latest.value = None
+        return not self._stops
 
     def confirm(self, *, flaw: SpiffeError | None) -> None:
         """Note that the Workload API stands by what is held, but for `flaw`."""
@@ -144,11 +168,23 @@ class Holding(Generic[_T]):
         self._to("withdrawn")
         self.latest.set(None)
 
+    def stop(self, reason: str) -> bool:
+        """Serve nothing from now on, for good; from any thread. Only the first reason counts.
+
+        Who waits is let go by `close`, which belongs to the event loop.
+
+        Returns:
+            Whether it was the first.
+        """
+        stop = (reason, self._clock.now())
+        if not self._stops:
+            self._stops.append(stop)
+        self.latest.value = None
+        return self._stops[0] is stop
+
     def close(self, why: str, *, crash: SourceError | None = None) -> None:
-        """Serve nothing any more and let all who wait go; only the first reason counts."""
-        if self._ended:
-            return
-        self._ended, self._why_closed, self.crash = True, why, crash
+        """Serve nothing any more and let all who wait go; called once."""
+        self._why_closed, self.crash = why, crash
         self._health = replace(self._health, expires_at=None, last_error=crash or self._health.last_error)
         self._to("closed")
         self.latest.value = None
@@ -178,6 +214,8 @@ class Holding(Generic[_T]):
             self._health = replace(self._health, state=state, since=self._clock.now())
 
     def _why_not(self) -> SourceError:
+        if self._stops:
+            return StoppedError(self._stops[0][0])
         if self._forked:
             return SourceClosedError(
                 f"{self.owner} was opened before this process was forked, and its "
@@ -212,12 +250,14 @@ class _Changes(Generic[_T]):
 
     async def __anext__(self) -> _T:
         holding = self._holding
+        holding.refuse_stopped()
         holding.refuse_fork()
         while await holding.latest.wait_newer(self._seen):
             self._seen = holding.latest.version
             # What a slow reader comes for may be withdrawn or expired by now.
             if (value := holding.value) is not None and not holding.expired:
                 return value
+        holding.refuse_stopped()
         if holding.crash is not None:
             raise holding.crash
         raise StopAsyncIteration

@@ -9,7 +9,7 @@ from spiffe_client._frames import border
 from spiffe_client._retry import Backoff
 from spiffe_client.audit import EventSink, safe_sink
 from spiffe_client.bundle import BundleSet, JwtBundle
-from spiffe_client.errors import InvalidAudienceError
+from spiffe_client.errors import InvalidAudienceError, SourceClosedError
 from spiffe_client.ids import SpiffeId
 from spiffe_client.sources._bundles import Bundles
 from spiffe_client.sources._choice import choose
@@ -112,7 +112,14 @@ class JwtSource(Source):
             self._hint if hint is None else hint,
             order,
         )
-        return await self._cache.fetch(request)
+        svid = await self._cache.fetch(request)
+        self._feed.holding.refuse_stopped()  # another thread may have done so meanwhile
+        return svid
+
+    def stop(self, reason: str) -> None:
+        """Drop all tokens and bundles, at once and for good; see `X509Source.stop`."""
+        super().stop(reason)
+        self._cache.drop()
 
     @border
     def verify_jwt_svid(self, token: str, audience: str | Collection[str]) -> JwtSvid:
@@ -163,7 +170,11 @@ class JwtSource(Source):
 
     def _on_bundles(self) -> None:
         # Who may not know the bundles any more has no identity any more.
-        if self.health.state == "withdrawn":
+        health = self.health
+        if health.state == "fresh":
+            self._cache.judge(self._feed.holding.read())
+        elif health.state == "withdrawn":
             self._cache.clear()
-        elif self.health.state == "closed":
-            self._cache.close()
+        elif health.state in ("closed", "stopped"):
+            stopped = health.last_error if health.state == "stopped" else None
+            self._cache.close(stopped or SourceClosedError("the source of the JWT-SVIDs was closed"))

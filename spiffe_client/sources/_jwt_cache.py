@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import anyio
 from anyio.abc import TaskGroup
 
+from spiffe_client._agenda import Agenda
 from spiffe_client._retry import Backoff
+from spiffe_client._values import dataclass
+from spiffe_client.bundle import BundleSet, JwtBundle
 from spiffe_client.errors import (
     ExpiredError,
     NoIdentityIssuedError,
@@ -20,7 +23,6 @@ from spiffe_client.errors import (
     UnavailableError,
 )
 from spiffe_client.ids import SpiffeId
-from spiffe_client.sources._agenda import Agenda
 from spiffe_client.sources._pace import Denial
 from spiffe_client.sources._reporter import Reporter
 from spiffe_client.sources._terms import Terms
@@ -137,13 +139,26 @@ class JwtCache:
             await self._clock.sleep(self._terms.backoff.delay(attempt))
         return svid
 
+    def drop(self) -> None:
+        """Forget all tokens, from any thread; the source was stopped, and `close` does the rest."""
+        self._entries = OrderedDict()
+
+    def judge(self, bundles: BundleSet[JwtBundle]) -> None:
+        """Forget tokens of an authority that is trusted no more: nobody would accept them."""
+        for request, entry in list(self._entries.items()):
+            svid, bundle = entry.svid, bundles.get(entry.svid.id.trust_domain)
+            known = bundle is None or any(a.key_id in (None, svid.key_id) for a in bundle.authorities)
+            if svid.key_id is not None and not known:
+                self._entries.pop(request, None)
+                self._agenda.drop(request)
+
     def clear(self) -> None:
         """Forget all tokens, also those on their way: the identity was withdrawn."""
         self._forget(StaleError("the JWT-SVIDs were withdrawn by their issuer", reason="withdrawn"))
 
-    def close(self) -> None:
-        """Forget all tokens, also those on their way: the source was closed."""
-        self._forget(SourceClosedError("the source of the JWT-SVIDs was closed"))
+    def close(self, error: SpiffeError) -> None:
+        """Forget all tokens, also those on their way: the source was closed or stopped."""
+        self._forget(error)
 
     def _forget(self, error: SpiffeError) -> None:
         self._entries.clear()
@@ -164,11 +179,12 @@ class JwtCache:
             self._ended = True
 
     def _cached(self, request: JwtRequest) -> JwtSvid | None:
-        entry = self._entries.get(request)
+        entries = self._entries  # once: another thread may drop them meanwhile
+        entry = entries.get(request)
         if entry is None or entry.svid.expires_at <= self._clock.now():
             return None
         entry.used_at = self._clock.monotonic()
-        self._entries.move_to_end(request)
+        entries.move_to_end(request)
         return entry.svid
 
     def _launch(self, request: JwtRequest) -> _Flight:
@@ -199,12 +215,12 @@ class JwtCache:
                 flight.done.set()
 
     def _keep(self, request: JwtRequest, svid: JwtSvid) -> None:
-        now = self._clock.monotonic()
-        entry = self._entries.get(request)
+        now, entries = self._clock.monotonic(), self._entries
+        entry = entries.get(request)
         if entry is None:
-            self._entries[request] = _Entry(svid, now, Denial(self._terms.grace))
-            if len(self._entries) > self._capacity:
-                dropped, _ = self._entries.popitem(last=False)
+            entries[request] = _Entry(svid, now, Denial(self._terms.grace))
+            if len(entries) > self._capacity:
+                dropped, _ = entries.popitem(last=False)
                 self._agenda.drop(dropped)
         else:
             entry.svid, entry.failures = svid, 0
@@ -221,7 +237,7 @@ class JwtCache:
         if entry is None:
             return
         if self._clock.monotonic() - entry.used_at > self._idle:
-            del self._entries[request]
+            self._entries.pop(request, None)
         elif request not in self._flights:
             self._launch(request)
 
@@ -246,6 +262,6 @@ class JwtCache:
         else:
             entry.denial.doubted()
         if left <= 0:
-            del self._entries[request]
+            self._entries.pop(request, None)
         else:
             self._agenda.put(request, now + again)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import traceback
 from collections.abc import Callable, Coroutine, Sequence
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
+from spiffe_client._frames import place_of
 from spiffe_client._service import Service
 from spiffe_client.audit import Event
-from spiffe_client.errors import SourceClosedError, SourceError
+from spiffe_client.errors import SourceClosedError, SourceError, StoppedError
 
 if TYPE_CHECKING:
     from spiffe_client.sources._holding import Holding
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         def holding(self) -> Holding[Any]: ...
         async def wait_first(self, until: float) -> None: ...
         async def run(self) -> None: ...
+        def stop(self, reason: str) -> bool: ...
         def close(self, why: str, *, crash: SourceError | None = None) -> None: ...
 
 
@@ -59,6 +60,7 @@ class Lifetime:
         self._pid: int | None = None
         self._service: Service | None = None
         self._closed = False
+        self._ended = False
 
     @property
     def unclosed(self) -> bool:
@@ -74,7 +76,10 @@ class Lifetime:
 
         Raises:
             SourceClosedError: It was closed, or started before a fork.
+            StoppedError: It was stopped.
         """
+        for feed in self._feeds:
+            feed.holding.refuse_stopped()
         if self._forked:
             raise SourceClosedError(f"{self._owner} was opened before a fork; make a new one in the child")
         if self._closed:
@@ -84,6 +89,11 @@ class Lifetime:
             for feed in self._feeds:
                 feed.holding.opened()
             self._service = Service(self._run, name=f"spiffe-client {self._name}", crashed=self._crashed)
+            try:
+                self.refuse_unopened()
+            except StoppedError as error:  # by another thread, a moment ago
+                self._halt(self._service, error)
+                raise
 
     def refuse_unopened(self) -> None:
         """Return if it runs, in this process.
@@ -121,6 +131,25 @@ class Lifetime:
             await self.aclose()
             raise
 
+    def stop(self, reason: str) -> None:
+        """Serve nothing from now on, for good, and end the background task.
+
+        Idempotent, from any thread, also in a signal handler.
+        """
+        first = [feed.stop(reason) for feed in self._feeds]
+        if not any(first):
+            return
+        if self._service is not None and not self._forked:
+            self._service.soon(partial(self._halt, self._service, StoppedError(reason)))
+        text = f"{self._owner} was stopped, and serves nothing any more: {reason}"
+        facts = {"source": self._name, "reason": reason}
+        self._terms.sink(Event("workload.stopped", text, facts, logging.WARNING))
+
+    def _halt(self, service: Service, error: StoppedError) -> None:
+        self._closed = True
+        self._close("was stopped", crash=error)
+        service.cancel()
+
     async def aclose(self) -> None:
         """Stop the background task and serve nothing any more. Idempotent, from any task."""
         if self._forked:
@@ -131,6 +160,9 @@ class Lifetime:
             await self._service.stop()
 
     def _close(self, why: str, *, crash: SourceError | None = None) -> None:
+        if self._ended:  # only the first reason counts
+            return
+        self._ended = True
         for feed in self._feeds:
             feed.close(why, crash=crash)
 
@@ -148,8 +180,7 @@ class Lifetime:
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
         # Where, and not what: the message of an unforeseen error could hold anything.
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{type(error).__name__} in {at.name}, {Path(at.filename).name}:{at.lineno}"
+        where = f"{type(error).__name__} in {place_of(error)}"
         crash = SourceClosedError(f"the background task of {self._owner} crashed: {where}")
         crash.__cause__ = error
         self._close(f"crashed: {where}", crash=crash)

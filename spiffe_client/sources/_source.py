@@ -54,6 +54,18 @@ class Source:
         """Wait until there is something to read; raises as `open`, and closes nothing."""
         await self._lifetime.wait_first_update()
 
+    def stop(self, reason: str) -> None:
+        """Drop all that is held, at once and for good: a kill switch.
+
+        When it returns, reads raise `StoppedError`, no TLS handshake begins and no byte flows on
+        connections made from it. Idempotent, from any thread, also in a signal handler, also before
+        opening; `aclose` is still for whoever opened it, to wait for the background task.
+
+        Args:
+            reason: Why, for errors and for the event `workload.stopped`.
+        """
+        self._lifetime.stop(reason)
+
     async def aclose(self) -> None:
         """Stop; reads raise from now on. Idempotent, prompt, from any task."""
         await self._lifetime.aclose()

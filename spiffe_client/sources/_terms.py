@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from dataclasses import field
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._retry import Backoff
+from spiffe_client._values import dataclass
 from spiffe_client.audit import EventSink, log_event
+
+if TYPE_CHECKING:
+
+    class SourceTerms(TypedDict):
+        """What a `Workload` hands on to each of its sources."""
+
+        hint: str | None
+        timeout: float
+        on_redaction: OnRedaction
+        grace: float
+        backoff: Backoff
+        clock: Clock
+        on_event: EventSink | None
+
 
 __all__ = ["OnRedaction", "Terms"]
 

@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._retry import Backoff
 from spiffe_client.audit import EventSink, safe_sink
-from spiffe_client.bundle import BundleSet, X509Bundle
 from spiffe_client.errors import SpiffeError
 from spiffe_client.sources._choice import choose
 from spiffe_client.sources._feed import Feed
@@ -19,8 +18,11 @@ from spiffe_client.sources._health import Health
 from spiffe_client.sources._lifetime import Lifetime
 from spiffe_client.sources._source import Source
 from spiffe_client.sources._terms import OnRedaction, Terms
-from spiffe_client.svid import X509Svid
-from spiffe_client.workload_api import WorkloadApiClient, X509Context
+
+if TYPE_CHECKING:
+    from spiffe_client.bundle import BundleSet, X509Bundle
+    from spiffe_client.svid import X509Svid
+    from spiffe_client.workload_api import WorkloadApiClient, X509Context
 
 __all__ = ["X509Source"]
 
@@ -129,6 +131,14 @@ class X509Source(Source):
             SourceClosedError: The source is not open, or was opened before a fork.
         """
         return self._feed.holding.read()
+
+    @property
+    def holds(self) -> Callable[[object], bool]:
+        """Says whether a snapshot is still the current one, for who asks at each read and write.
+
+        Not replaced, withdrawn or stopped; that it expired is for `x509_context` to say.
+        """
+        return self._feed.holding.holds
 
     @property
     def svid(self) -> X509Svid:

@@ -2,47 +2,67 @@
 
 URI and DNS constraints are understood, since those are what the names of an X509-SVID are made
 of. Any other kind of constraint that applies to a certificate refuses it: a limit that was set and
-is not understood is never taken for no limit.
+is not understood is never taken for no limit. Few CAs have any, so here it is `cryptography.x509`,
+loaded for them, that reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from spiffe_client.bundle import Certificate
 from spiffe_client.errors import X509SvidError
-from spiffe_client.svid._extensions import extensions_of, find_extension
 
 __all__ = ["check_names"]
 
 
-def check_names(certificate: x509.Certificate, constraints: x509.NameConstraints) -> None:
+def check_names(certificate: Certificate, *, authority: Certificate, spend: Callable[[int], None]) -> None:
     """Check each name of a certificate against the constraints of a CA above it.
 
+    Args:
+        certificate: Whose names count.
+        authority: A CA that has name constraints.
+        spend: Told how many comparisons that takes, before they are made.
+
     Raises:
-        X509SvidError: A name lies outside, or a constraint applies that is not understood.
+        X509SvidError: A name lies outside, a constraint applies that is not understood, or there are
+            too many.
     """
-    for name in _names(certificate):
-        for excluded in _of_kind(name, constraints.excluded_subtrees):
-            if _within(name, excluded):
-                raise X509SvidError(f"{_shown(name)} is excluded by a CA's name constraints")
-        permitted = list(_of_kind(name, constraints.permitted_subtrees))
-        # Several permitted names of one kind: one of them is enough.
-        if permitted and not any(_within(name, subtree) for subtree in permitted):
-            raise X509SvidError(f"{_shown(name)} is outside of what a CA's name constraints permit")
+    spend(1)
+    try:
+        constraints = authority.x509.extensions.get_extension_for_class(x509.NameConstraints).value
+        names = list(_names(certificate.x509))
+    except Exception as error:  # border: the parser's errors have no common base
+        raise X509SvidError(f"names or name constraints cannot be read: {error}") from error
+    subtrees = len(constraints.permitted_subtrees or ()) + len(constraints.excluded_subtrees or ())
+    spend((len(names) + 1) * (subtrees + 1))  # reading them is some work, too
+    for name in names:
+        _check_name(name, constraints)
+
+
+def _check_name(name: x509.GeneralName, constraints: x509.NameConstraints) -> None:
+    for excluded in _of_kind(name, constraints.excluded_subtrees):
+        if _within(name, excluded):
+            raise X509SvidError(f"{_shown(name)} is excluded by a CA's name constraints")
+    permitted = list(_of_kind(name, constraints.permitted_subtrees))
+    # Several permitted names of one kind: one of them is enough.
+    if permitted and not any(_within(name, subtree) for subtree in permitted):
+        raise X509SvidError(f"{_shown(name)} is outside of what a CA's name constraints permit")
 
 
 def _names(certificate: x509.Certificate) -> Iterator[x509.GeneralName]:
-    extensions_of(certificate)  # first, so that a malformed certificate is a typed error
     if certificate.subject.rdns:
         yield x509.DirectoryName(certificate.subject)
         # An address in the subject counts as if it were a SAN (RFC 5280 §4.2.1.10).
         for attribute in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS):
             yield x509.RFC822Name(str(attribute.value))
-    yield from find_extension(certificate, x509.SubjectAlternativeName) or ()
+    for extension in certificate.extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            yield from extension.value
 
 
 def _of_kind(

@@ -1,19 +1,33 @@
-"""Extensions of a certificate: the one place where a parser meets what a stranger wrote."""
+"""What a certificate says, with errors of this room: the one place where its rules meet the parser."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-from cryptography import x509
+from spiffe_client.bundle import Certificate, certificate_of
+from spiffe_client.errors import BundleError, X509SvidError
 
-from spiffe_client.errors import X509SvidError
+if TYPE_CHECKING:
+    from cryptography import x509
 
-__all__ = ["extensions_of", "find_extension"]
+    from spiffe_client.bundle._extensions import Extensions
 
-_E = TypeVar("_E", bound=x509.ExtensionType)
+__all__ = ["extensions_of", "public_key_of", "read_certificate"]
 
 
-def extensions_of(certificate: x509.Certificate) -> x509.Extensions:
+def read_certificate(certificate: Certificate | x509.Certificate) -> Certificate:
+    """Return a certificate as it is looked at here.
+
+    Raises:
+        X509SvidError: `cryptography` was less strict than X.690.
+    """
+    try:
+        return certificate_of(certificate)
+    except BundleError as error:
+        raise X509SvidError(str(error)) from error
+
+
+def extensions_of(certificate: Certificate) -> Extensions:
     """Return all extensions.
 
     Raises:
@@ -21,17 +35,17 @@ def extensions_of(certificate: x509.Certificate) -> x509.Extensions:
     """
     try:
         return certificate.extensions
-    except Exception as error:  # border: the parser's errors have no common base
-        raise X509SvidError(f"the certificate's extensions cannot be read: {error}") from error
+    except BundleError as error:
+        raise X509SvidError(str(error)) from error
 
 
-def find_extension(certificate: x509.Certificate, kind: type[_E]) -> _E | None:
-    """Return the extension of this kind, None if the certificate does not have it.
+def public_key_of(certificate: Certificate) -> object:
+    """Return the public key, of one of `cryptography`'s types.
 
     Raises:
-        X509SvidError: The extensions cannot be read.
+        X509SvidError: It is malformed, or of an unknown kind or curve.
     """
-    for extension in extensions_of(certificate):
-        if isinstance(extension.value, kind):
-            return extension.value
-    return None
+    try:
+        return certificate.public_key()
+    except BundleError as error:
+        raise X509SvidError(f"cannot be read: {error}") from error

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from spiffe_client._frames import border
+from spiffe_client._jose import Jws, parse_compact
 from spiffe_client._redact import Secret
+from spiffe_client._values import dataclass
 from spiffe_client.bundle import SIGNATURE_ALGORITHMS
 from spiffe_client.errors import InvalidIdError, JwtSvidError, SvidError
 from spiffe_client.ids import SpiffeId
-from spiffe_client.svid._jose import Jws, parse_compact
 from spiffe_client.svid._rules import Rule
 
 __all__ = ["JWT_RULES", "TOKEN_RULES", "JwtSvid", "Token"]

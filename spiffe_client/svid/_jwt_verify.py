@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from spiffe_client._frames import border
+from spiffe_client._jose import signed_by
 from spiffe_client.bundle import BundleSet, JwtAuthority, JwtBundle, PublicKey
 from spiffe_client.errors import AudienceError, ExpiredError, InvalidAudienceError, SignatureError
-from spiffe_client.svid._jose import signed_by
 from spiffe_client.svid._jwt import JWT_RULES, JwtSvid, Token
 from spiffe_client.svid._rules import Check, Rule, judge
 

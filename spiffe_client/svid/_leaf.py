@@ -6,15 +6,18 @@ that only look at what it found.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
-
+from spiffe_client.bundle import Certificate
 from spiffe_client.errors import InvalidIdError, X509SvidError
 from spiffe_client.ids import SpiffeId
-from spiffe_client.svid._extensions import extensions_of
+from spiffe_client.svid._extensions import extensions_of, read_certificate
 from spiffe_client.svid._rules import Rule
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from spiffe_client.bundle._extensions import Extensions
 
 __all__ = ["LEAF_RULES", "Leaf", "Role", "check_leaf", "leaf_id"]
 
@@ -30,45 +33,34 @@ class Leaf:
         role: The end of the connection it is judged for, if it is one.
     """
 
-    __slots__ = ("_id", "ca", "certificate", "key_usage", "key_usage_critical", "purposes", "role", "uris")
+    __slots__ = ("_id", "certificate", "extensions", "role")
 
-    def __init__(self, certificate: x509.Certificate, role: Role | None = None) -> None:
+    extensions: Extensions
+
+    def __init__(self, certificate: Certificate, role: Role | None = None) -> None:
         self.certificate = certificate
         self.role = role
-        self.ca = False
-        self.key_usage: x509.KeyUsage | None = None
-        self.key_usage_critical = False
-        self.purposes: x509.ExtendedKeyUsage | None = None
-        self.uris: list[str] = []
         self._id: SpiffeId | None = None
 
     def read(self) -> None:
         """Go through the extensions once."""
-        for extension in extensions_of(self.certificate):
-            value = extension.value
-            if isinstance(value, x509.SubjectAlternativeName):
-                self.uris = value.get_values_for_type(x509.UniformResourceIdentifier)
-            elif isinstance(value, x509.KeyUsage):
-                self.key_usage, self.key_usage_critical = value, extension.critical
-            elif isinstance(value, x509.BasicConstraints):
-                self.ca = value.ca
-            elif isinstance(value, x509.ExtendedKeyUsage):
-                self.purposes = value
+        self.extensions = extensions_of(self.certificate)
 
     @property
     def id(self) -> SpiffeId:
         """Whose certificate it is; to be asked for once there is one URI (§2)."""
         if self._id is None:
             try:
-                self._id = SpiffeId.parse(self.uris[0])
+                self._id = SpiffeId.parse(self.extensions.uris[0])
             except InvalidIdError as error:
                 raise X509SvidError(f"the leaf's URI is not a SPIFFE ID: {error}") from error
         return self._id
 
 
 def _one_uri(leaf: Leaf) -> None:
-    if len(leaf.uris) != 1:
-        raise X509SvidError(f"the leaf has {len(leaf.uris)} URI SANs, an X509-SVID has exactly one")
+    found = len(leaf.extensions.uris)
+    if found != 1:
+        raise X509SvidError(f"the leaf has {found} URI SANs, an X509-SVID has exactly one")
 
 
 def _workload_id(leaf: Leaf) -> None:
@@ -77,41 +69,40 @@ def _workload_id(leaf: Leaf) -> None:
 
 
 def _no_ca(leaf: Leaf) -> None:
-    if leaf.ca:
+    constraints = leaf.extensions.basic_constraints
+    if constraints is not None and constraints.ca:
         raise X509SvidError("the leaf is a CA certificate; a signing certificate authenticates nobody")
 
 
 def _key_usage(leaf: Leaf) -> None:
-    if leaf.key_usage is None:
+    usage = leaf.extensions.key_usage
+    if usage is None:
         raise X509SvidError("the leaf has no key usage extension")
-    if not leaf.key_usage_critical:
+    if not leaf.extensions.key_usage_critical:
         raise X509SvidError("the leaf's key usage extension is not critical")
-    if not leaf.key_usage.digital_signature:
+    if not usage.digital_signature:
         raise X509SvidError("the leaf's key usage lacks digitalSignature")
 
 
 def _no_signing(leaf: Leaf) -> None:
-    if leaf.key_usage is not None and (leaf.key_usage.key_cert_sign or leaf.key_usage.crl_sign):
+    usage = leaf.extensions.key_usage
+    if usage is not None and (usage.key_cert_sign or usage.crl_sign):
         raise X509SvidError("the leaf's key usage allows signing certificates or revocation lists")
 
 
 def _purposes(leaf: Leaf) -> None:
-    if leaf.purposes is None:
+    purposes = leaf.extensions.purposes
+    if purposes is None:
         return
     # Both, whatever the role: each workload is a server to some and a client to others (§4.4).
-    missing = [
-        name
-        for name, oid in (
-            ("serverAuth", ExtendedKeyUsageOID.SERVER_AUTH),
-            ("clientAuth", ExtendedKeyUsageOID.CLIENT_AUTH),
-        )
-        if oid not in leaf.purposes
-    ]
+    missing = [name for name, oid in _BOTH if oid not in purposes]
     if missing:
         role = "" if leaf.role is None else f", presented by a {leaf.role},"
         raise X509SvidError(f"the leaf's extended key usage{role} lacks {' and '.join(missing)}")
 
 
+#: RFC 5280 §4.2.1.12.
+_BOTH = (("serverAuth", "1.3.6.1.5.5.7.3.1"), ("clientAuth", "1.3.6.1.5.5.7.3.2"))
 _READ = frozenset({"extensions"})
 
 LEAF_RULES: tuple[Rule[Leaf], ...] = (
@@ -137,7 +128,7 @@ LEAF_RULES: tuple[Rule[Leaf], ...] = (
 )
 
 
-def check_leaf(certificate: x509.Certificate, *, role: Role | None = None) -> SpiffeId:
+def check_leaf(certificate: Certificate | x509.Certificate, *, role: Role | None = None) -> SpiffeId:
     """Check all that X509-SVID §2-4 demands of a leaf itself; signatures and dates are not looked at.
 
     An empty Subject with a SAN that is not critical passes: that is the issuer's duty (§3.1), and
@@ -153,13 +144,13 @@ def check_leaf(certificate: x509.Certificate, *, role: Role | None = None) -> Sp
     Raises:
         X509SvidError: A rule is broken; the message says which.
     """
-    leaf = Leaf(certificate, role)
+    leaf = Leaf(read_certificate(certificate), role)
     for rule in LEAF_RULES:
         rule.check(leaf)
     return leaf.id
 
 
-def leaf_id(certificate: x509.Certificate) -> SpiffeId:
+def leaf_id(certificate: Certificate | x509.Certificate) -> SpiffeId:
     """Return whose X509-SVID this is, having checked the leaf as `check_leaf` does.
 
     Raises:

@@ -7,35 +7,53 @@ refuses every CA with a URI name constraint, the one kind that SPIFFE uses (X509
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import field
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from spiffe_client._values import dataclass
+from spiffe_client.bundle import Certificate
 from spiffe_client.errors import InvalidIdError, X509SvidError
 from spiffe_client.ids import SpiffeId, TrustDomain
-from spiffe_client.svid._constraints import check_names
-from spiffe_client.svid._extensions import extensions_of, find_extension
+from spiffe_client.svid._extensions import extensions_of, public_key_of, read_certificate
 from spiffe_client.svid._rules import Rule
+from spiffe_client.svid._signature import weak_hash
 
-__all__ = ["PATH_RULES", "Path", "check_key", "check_signer"]
+if TYPE_CHECKING:
+    from cryptography import x509
 
-_UNDERSTOOD = (
-    x509.BasicConstraints,
-    x509.CertificatePolicies,  # any policy will do for an SVID
-    x509.ExtendedKeyUsage,
-    x509.KeyUsage,
-    x509.NameConstraints,
-    x509.SubjectAlternativeName,
-)
-_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+__all__ = ["PATH_RULES", "Budget", "Path", "check_key", "check_signer"]
+
 _CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 _LEAST_RSA_BITS = 2048
+
+
+class Budget:
+    """How much may be compared for one leaf, over all its paths; forged chains must not buy unlimited work.
+
+    Attributes:
+        left: Comparisons of a name with a constraint.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, most: int = 1 << 14) -> None:
+        self.left = most
+
+    def spend(self, comparisons: int) -> None:
+        """Take some.
+
+        Raises:
+            X509SvidError: There are not as many left, nor any from now on.
+        """
+        self.left -= comparisons
+        if self.left < 0:
+            raise X509SvidError("too many names and name constraints to compare")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +64,25 @@ class Path:
         certificates: At least two.
         at: The time to judge for.
         trust_domain: Of the leaf.
+        budget: What may be spent on it and other paths of the leaf.
     """
 
-    certificates: tuple[x509.Certificate, ...]
+    certificates: tuple[Certificate, ...]
     at: datetime
     trust_domain: TrustDomain
+    budget: Budget = field(compare=False)
 
-    def named(self) -> list[tuple[str, x509.Certificate]]:
+    def named(self) -> list[tuple[str, Certificate]]:
         """Each certificate with how an error calls it."""
         between = (f"intermediate {n}" for n in range(1, len(self.certificates) - 1))
         return list(zip(("the leaf", *between, "the authority"), self.certificates, strict=True))
 
 
 def check_signer(
-    certificate: x509.Certificate, *, anchor: bool = False, trust_domain: TrustDomain | None = None
+    certificate: Certificate | x509.Certificate,
+    *,
+    anchor: bool = False,
+    trust_domain: TrustDomain | None = None,
 ) -> None:
     """Check what X509-SVID §3.2 and §4 demand of a signing certificate.
 
@@ -72,9 +95,10 @@ def check_signer(
         X509SvidError: It is no CA, may not sign certificates, or has the SPIFFE ID of a workload or
             of another trust domain.
     """
-    _check_ca(certificate)
-    _check_may_sign(certificate, anchor=anchor)
-    _check_authority_id(certificate, trust_domain)
+    read = read_certificate(certificate)
+    _check_ca(read)
+    _check_may_sign(read, anchor=anchor)
+    _check_authority_id(read, trust_domain)
 
 
 def check_key(key: object) -> None:
@@ -95,14 +119,14 @@ def check_key(key: object) -> None:
         raise X509SvidError(f"the key is neither EC, RSA nor Ed25519 but {type(key).__name__}")
 
 
-def _check_ca(certificate: x509.Certificate) -> None:
-    constraints = find_extension(certificate, x509.BasicConstraints)
+def _check_ca(certificate: Certificate) -> None:
+    constraints = extensions_of(certificate).basic_constraints
     if constraints is None or not constraints.ca:
         raise X509SvidError("it issued a certificate and is no CA")
 
 
-def _check_may_sign(certificate: x509.Certificate, *, anchor: bool = False) -> None:
-    usage = find_extension(certificate, x509.KeyUsage)
+def _check_may_sign(certificate: Certificate, *, anchor: bool = False) -> None:
+    usage = extensions_of(certificate).key_usage
     # Roots made by hand often have no key usage. They are trusted for being in the bundle, and
     # neither RFC 5280 (§6.1.1(d), §6.1.4(n)) nor OpenSSL asks one for it.
     if usage is None and anchor:
@@ -111,13 +135,12 @@ def _check_may_sign(certificate: x509.Certificate, *, anchor: bool = False) -> N
         raise X509SvidError("it issued a certificate without keyCertSign in its key usage")
 
 
-def _check_authority_id(certificate: x509.Certificate, trust_domain: TrustDomain | None) -> None:
+def _check_authority_id(certificate: Certificate, trust_domain: TrustDomain | None) -> None:
     # X509-SVID §3.2: a signing certificate need not have a SPIFFE ID; one that is there MUST NOT
     # have a path, and SHOULD reside in the trust domain of any leaf that it issues. Here it must:
     # one that does not is another domain's key that got into a bundle. Farther up it MAY be of
     # another trust domain, so that domains can share a root.
-    names = find_extension(certificate, x509.SubjectAlternativeName)
-    for uri in () if names is None else names.get_values_for_type(x509.UniformResourceIdentifier):
+    for uri in extensions_of(certificate).uris:
         if uri.lower().startswith("spiffe:"):
             try:
                 spiffe_id = SpiffeId.parse(uri)
@@ -129,9 +152,7 @@ def _check_authority_id(certificate: x509.Certificate, trust_domain: TrustDomain
                 raise X509SvidError(f"the certificate of {spiffe_id} issued a leaf of {trust_domain}")
 
 
-def _each(
-    certificates: Iterable[tuple[str, x509.Certificate]], check: Callable[[x509.Certificate], None]
-) -> None:
+def _each(certificates: Iterable[tuple[str, Certificate]], check: Callable[[Certificate], None]) -> None:
     for name, certificate in certificates:
         try:
             check(certificate)
@@ -140,11 +161,11 @@ def _each(
 
 
 def _readable(path: Path) -> None:
-    def check(certificate: x509.Certificate) -> None:
+    def check(certificate: Certificate) -> None:
         extensions_of(certificate)
+        public_key_of(certificate)
         try:
-            _ = certificate.subject, certificate.issuer, certificate.signature_hash_algorithm
-            certificate.public_key()
+            weak_hash(certificate)
         except Exception as error:  # border: the parser's errors have no common base
             raise X509SvidError(f"cannot be read: {error}") from error
 
@@ -152,33 +173,32 @@ def _readable(path: Path) -> None:
 
 
 def _dates(path: Path) -> None:
-    def check(certificate: x509.Certificate) -> None:
-        if path.at < certificate.not_valid_before_utc:
-            raise X509SvidError(f"not valid before {certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}")
-        if path.at > certificate.not_valid_after_utc:
-            raise X509SvidError(f"expired on {certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
+    def check(certificate: Certificate) -> None:
+        if path.at < certificate.not_before:
+            raise X509SvidError(f"not valid before {certificate.not_before:%Y-%m-%dT%H:%M:%SZ}")
+        if path.at > certificate.not_after:
+            raise X509SvidError(f"expired on {certificate.not_after:%Y-%m-%dT%H:%M:%SZ}")
 
     _each(path.named(), check)
 
 
 def _critical(path: Path) -> None:
-    def check(certificate: x509.Certificate) -> None:
-        for extension in extensions_of(certificate):
-            if extension.critical and not isinstance(extension.value, _UNDERSTOOD):
-                raise X509SvidError(f"the critical extension {extension.oid.dotted_string} is not understood")
+    def check(certificate: Certificate) -> None:
+        for oid in extensions_of(certificate).not_understood:
+            raise X509SvidError(f"the critical extension {oid} is not understood")
 
     _each(path.named(), check)
 
 
 def _keys(path: Path) -> None:
-    _each(path.named(), lambda certificate: check_key(certificate.public_key()))
+    _each(path.named(), lambda certificate: check_key(public_key_of(certificate)))
 
 
 def _signatures(path: Path) -> None:
-    def check(certificate: x509.Certificate) -> None:
-        algorithm = certificate.signature_hash_algorithm
-        if algorithm is not None and not isinstance(algorithm, _HASHES):  # None: Ed25519 has its own
-            raise X509SvidError(f"signed with {algorithm.name}")
+    def check(certificate: Certificate) -> None:
+        weak = weak_hash(certificate)
+        if weak is not None:
+            raise X509SvidError(f"signed with {weak}")
 
     # The authority is trusted for being in the bundle, not for how it signed itself.
     _each(path.named()[:-1], check)
@@ -199,7 +219,7 @@ def _signers_ids(path: Path) -> None:
 def _length(path: Path) -> None:
     below = 0  # intermediates so far; self-issued ones do not count (RFC 5280 §4.2.1.9)
     for name, certificate in path.named()[1:]:
-        constraints = find_extension(certificate, x509.BasicConstraints)
+        constraints = extensions_of(certificate).basic_constraints
         limit = None if constraints is None else constraints.path_length
         if limit is not None and below > limit:
             raise X509SvidError(
@@ -210,14 +230,15 @@ def _length(path: Path) -> None:
 
 def _constraints(path: Path) -> None:
     for number, authority in enumerate(path.certificates):
-        constraints = find_extension(authority, x509.NameConstraints) if number else None
-        if constraints is not None:
+        if number and extensions_of(authority).name_constraints:
+            from spiffe_client.svid._constraints import check_names
+
             # Self-issued intermediates only renew a key; the leaf always counts (§6.1.3).
             below = [(n, c) for i, (n, c) in enumerate(path.named()[:number]) if not i or not _self_issued(c)]
-            _each(below, partial(check_names, constraints=constraints))
+            _each(below, partial(check_names, authority=authority, spend=path.budget.spend))
 
 
-def _self_issued(certificate: x509.Certificate) -> bool:
+def _self_issued(certificate: Certificate) -> bool:
     return certificate.subject == certificate.issuer
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from spiffe_client._values import dataclass
 from spiffe_client.errors import SpiffeError
 
 __all__ = ["Check", "Outcome", "Rule", "judge"]
@@ -51,26 +51,33 @@ class Rule(Generic[_T_contra]):
     needs: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of one rule.
 
+    Args:
+        rule: What is demanded.
+        subject: Of what.
+
     Attributes:
-        check: The same for people.
+        rule: As above.
         error: Why it is broken, None if it is kept.
     """
 
-    check: Check
-    error: SpiffeError | None
+    __slots__ = ("error", "rule")
 
-    @classmethod
-    def of(cls, rule: Rule[_T], subject: _T) -> Outcome:
-        """Apply one rule."""
+    def __init__(self, rule: Rule[_T], subject: _T) -> None:
+        self.rule: Rule[Any] = rule
+        self.error: SpiffeError | None = None
         try:
             rule.check(subject)
         except SpiffeError as error:
-            return cls(Check(rule.name, rule.section, ok=False, detail=str(error)), error)
-        return cls(Check(rule.name, rule.section, ok=True, detail=rule.demands), None)
+            self.error = error
+
+    @property
+    def check(self) -> Check:
+        """The same for people."""
+        rule, error = self.rule, self.error
+        return Check(rule.name, rule.section, error is None, rule.demands if error is None else str(error))
 
 
 def judge(rules: Sequence[Rule[_T]], subject: _T) -> Iterator[Outcome]:
@@ -78,7 +85,7 @@ def judge(rules: Sequence[Rule[_T]], subject: _T) -> Iterator[Outcome]:
     broken: set[str] = set()
     for rule in rules:
         if rule.needs.isdisjoint(broken):
-            outcome = Outcome.of(rule, subject)
+            outcome = Outcome(rule, subject)
             if outcome.error is not None:
                 broken.add(rule.name)
             yield outcome

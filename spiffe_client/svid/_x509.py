@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import field
 from datetime import datetime
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_der_private_key,
-    load_pem_private_key,
-)
 
+from spiffe_client._ec import load_private_der
 from spiffe_client._frames import border
-from spiffe_client._redact import Secret
+from spiffe_client._values import dataclass
 from spiffe_client.bundle import (
     BundleSet,
+    Certificate,
     X509Bundle,
     parse_certificates_der,
     parse_certificates_pem,
@@ -30,10 +24,16 @@ from spiffe_client.bundle import (
 )
 from spiffe_client.errors import X509SvidError
 from spiffe_client.ids import SpiffeId
+from spiffe_client.svid._extensions import public_key_of, read_certificate
 from spiffe_client.svid._leaf import check_leaf
 from spiffe_client.svid._path import check_key
 from spiffe_client.svid._search import MAX_CHAIN
 from spiffe_client.svid._verify import verify_x509_svid
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from spiffe_client._redact import Secret
 
 __all__ = ["PrivateKey", "X509Svid"]
 
@@ -51,23 +51,40 @@ class X509Svid:
     One that exists keeps the rules for leaves and has the key that belongs to its leaf. That its
     chain leads to a trusted authority, and its dates, are for `verify`.
 
-    Attributes:
-        id: Whose it is, from the leaf.
-        chain: The leaf first, then intermediates.
+    Args:
+        certificates: The leaf first, then intermediates; of either kind.
         private_key: Of the leaf: EC on a NIST curve, RSA of at least 2048 bits, or Ed25519.
         hint: What the issuer says it is for; empty if nothing.
+
+    Attributes:
+        id: Whose it is, from the leaf.
+        certificates: The leaf first, then intermediates.
+        private_key: As above.
+        hint: As above.
+
+    Raises:
+        X509SvidError: A rule for leaves is broken, or the key is another's.
     """
 
     id: SpiffeId = field(init=False)
-    chain: tuple[x509.Certificate, ...]
+    certificates: tuple[Certificate, ...]
     private_key: PrivateKey = field(repr=False, compare=False)
     hint: str = ""
 
-    def __post_init__(self) -> None:
-        if not self.chain:
+    def __init__(
+        self,
+        certificates: Iterable[Certificate | x509.Certificate],
+        private_key: PrivateKey,
+        hint: str = "",
+    ) -> None:
+        chain = tuple(map(read_certificate, certificates))
+        if not chain:
             raise X509SvidError("an X509-SVID without certificates")
-        object.__setattr__(self, "id", check_leaf(self.leaf))
-        _check_pair(self.leaf, self.private_key)
+        spiffe_id = check_leaf(chain[0])
+        _check_pair(chain[0], private_key)
+        values = {"id": spiffe_id, "certificates": chain, "private_key": private_key, "hint": hint}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     @border
@@ -101,39 +118,52 @@ class X509Svid:
         certificates = parse_certificates_pem(
             chain, error=X509SvidError, size=2 * MAX_CHAIN_BYTES, most=MAX_CHAIN
         )
-        return cls(certificates, _load(load_pem_private_key, key), hint)
+        return cls(certificates, _load(_load_pem_key, key), hint)
+
+    @property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        """The same certificates as `cryptography` reads them, which loads it.
+
+        Raises:
+            BundleError: It does not read one of them.
+        """
+        return tuple(c.x509 for c in self.certificates)
 
     @property
     def leaf(self) -> x509.Certificate:
-        """The certificate that is the SVID."""
-        return self.chain[0]
+        """The certificate that is the SVID; as `chain`."""
+        return self.certificates[0].x509
 
     @property
     def not_before(self) -> datetime:
         """When the leaf begins to be valid, UTC."""
-        return self.leaf.not_valid_before_utc
+        return self.certificates[0].not_before
 
     @property
     def not_after(self) -> datetime:
         """When the leaf expires, UTC."""
-        return self.leaf.not_valid_after_utc
+        return self.certificates[0].not_after
 
     @property
     def serial_number(self) -> int:
         """The leaf's serial number."""
-        return self.leaf.serial_number
+        return self.certificates[0].serial_number
 
     @property
     def ders(self) -> tuple[bytes, ...]:
         """The DER of each certificate, leaf first."""
-        return tuple(c.public_bytes(Encoding.DER) for c in self.chain)
+        return tuple(c.der for c in self.certificates)
 
     def chain_pem(self) -> bytes:
         """Return the certificates as PEM blocks, leaf first."""
-        return b"".join(c.public_bytes(Encoding.PEM) for c in self.chain)
+        return b"".join(c.pem for c in self.certificates)
 
     def key_pem(self) -> Secret[bytes]:
         """Return the private key as unencrypted PKCS#8 PEM, which must not be written to a disk."""
+        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+        from spiffe_client._redact import Secret
+
         return Secret(self.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
     def verify(self, bundles: BundleSet[X509Bundle], *, at: datetime) -> None:
@@ -147,14 +177,14 @@ class X509Svid:
             X509SvidError: It does not verify.
             BundleNotFoundError: The own trust domain's bundle is not there.
         """
-        verify_x509_svid(self.chain, bundles, at=at)
+        verify_x509_svid(self.certificates, bundles, at=at)
 
 
-def _load(loader: Callable[[bytes, None], object], key: bytes, most: int = MAX_KEY_BYTES) -> PrivateKey:
+def _load(loader: Callable[[bytes], object], key: bytes, most: int = MAX_KEY_BYTES) -> PrivateKey:
     if len(key) > most:
         raise X509SvidError(f"a private key of {len(key)} bytes; at most {most} are read")
     try:
-        loaded = loader(key, None)
+        loaded = loader(key)
     except Exception:  # noqa: BLE001 - border; and nothing of what a parser says about a key is kept
         loaded = None
     if loaded is None:
@@ -164,17 +194,25 @@ def _load(loader: Callable[[bytes, None], object], key: bytes, most: int = MAX_K
     return loaded
 
 
-def _load_der_key(key: bytes, password: None) -> object:
+def _load_der_key(key: bytes) -> object:
+    usual = load_private_der(key)
+    if usual is not None:
+        return usual
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
     # Trailing bytes, which the parser overlooks, are refused.
     [whole] = split_der(key, most=1)
-    return load_der_private_key(whole, password)
+    return load_der_private_key(whole, None)
 
 
-def _check_pair(leaf: x509.Certificate, key: PrivateKey) -> None:
-    try:
-        public = leaf.public_key()
-    except Exception as error:  # border: the parser's errors have no common base
-        raise X509SvidError(f"the leaf's public key cannot be read: {error}") from error
+def _load_pem_key(key: bytes) -> object:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    return load_pem_private_key(key, None)
+
+
+def _check_pair(leaf: Certificate, key: PrivateKey) -> None:
+    public = public_key_of(leaf)
     check_key(public)
     if public != key.public_key():
         raise X509SvidError("the private key does not belong to the leaf")

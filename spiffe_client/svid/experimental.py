@@ -7,7 +7,7 @@ way to verify one without checking that its holder has the key (WIT-SVID §5, §
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -15,12 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from spiffe_client._frames import border
+from spiffe_client._jose import parse_private_jwk
+from spiffe_client._json import parse_json_object
 from spiffe_client._redact import Secret
-from spiffe_client.bundle import BundleSet, JwtAuthority, PublicKey, parse_json_object
+from spiffe_client._values import dataclass
+from spiffe_client.bundle import BundleSet, JwtAuthority, PublicKey
 from spiffe_client.bundle.experimental import WitBundle
 from spiffe_client.errors import BundleError, JwtSvidError, WitSvidError
 from spiffe_client.ids import SpiffeId
-from spiffe_client.svid._jose import parse_private_jwk
 from spiffe_client.svid._jwt import TOKEN_RULES, Token
 from spiffe_client.svid._jwt_verify import DEFAULT_LEEWAY, check_signature, check_times
 from spiffe_client.svid._rules import Rule

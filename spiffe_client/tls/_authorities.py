@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from spiffe_client.bundle import X509Bundle
+from spiffe_client._der import DerError
+from spiffe_client.bundle import Certificate, X509Bundle
+from spiffe_client.errors import BundleError
 from spiffe_client.ids import TrustDomain
+from spiffe_client.tls._names import Comparable, comparable
 from spiffe_client.workload_api import X509Context
 
 __all__ = ["LeftOut", "Selection", "select_authorities"]
@@ -57,14 +58,15 @@ class _Looks:
     """How the authorities chosen so far look to OpenSSL: subject and key identifier."""
 
     def __init__(self) -> None:
-        self._taken: dict[bytes, list[tuple[bytes | None, x509.Certificate, TrustDomain]]] = {}
+        self._taken: dict[Comparable, list[tuple[bytes | None, Certificate, TrustDomain]]] = {}
 
-    def add(self, authority: x509.Certificate, owner: TrustDomain) -> None:
-        """Take the looks of an authority: others must not look like it."""
+    def add(self, authority: Certificate, owner: TrustDomain, *, by_name: bool = False) -> None:
+        """Take the looks of an authority: others must not look like it, or with `by_name` not be called like it."""
         subject, key_id = _looks(authority)
+        key_id = None if by_name else key_id
         self._taken.setdefault(subject, []).append((key_id, authority, owner))
 
-    def imitated(self, authority: x509.Certificate, by: TrustDomain) -> TrustDomain | None:
+    def imitated(self, authority: Certificate, by: TrustDomain) -> TrustDomain | None:
         """Return another domain that has an authority OpenSSL could take for this one."""
         subject, key_id = _looks(authority)
         for taken, original, owner in self._taken.get(subject, ()):
@@ -75,15 +77,18 @@ class _Looks:
         return None
 
 
-def _looks(authority: x509.Certificate) -> tuple[bytes, bytes | None]:
+def _looks(authority: Certificate) -> tuple[Comparable, bytes | None]:
     try:
-        subject = authority.subject.public_bytes()
-        for extension in authority.extensions:
-            if isinstance(extension.value, x509.SubjectKeyIdentifier):
-                return subject, extension.value.digest
-    except Exception as error:  # border: the parser's errors have no common base
+        return comparable(authority.subject), authority.extensions.key_identifier
+    except (BundleError, DerError) as error:
         raise _UnreadableError from error
-    return subject, None
+
+
+def _names_no_key(certificate: Certificate) -> bool:
+    try:
+        return certificate.extensions.authority_key_identifier is None
+    except BundleError as error:
+        raise _UnreadableError from error
 
 
 def _by_preference(context: X509Context, only: Collection[TrustDomain] | None) -> Iterator[X509Bundle]:
@@ -102,13 +107,14 @@ def select_authorities(context: X509Context, only: Collection[TrustDomain] | Non
         only: The trust domains that a permitted peer can come from; None for all.
     """
     looks, own = _Looks(), context.svid.id.trust_domain
-    for intermediate in context.svid.chain[1:]:
+    for below, intermediate in pairwise(context.svid.certificates):
         with suppress(_UnreadableError):
-            looks.add(intermediate, own)
+            # What does not say which key signed it leaves OpenSSL nothing but the name.
+            looks.add(intermediate, own, by_name=_names_no_key(below))
     owners: dict[bytes, TrustDomain] = {}
     left_out: list[LeftOut] = []
     for bundle in _by_preference(context, only):
-        for authority in bundle.authorities:
+        for authority in bundle.certificates:
             try:
                 like = looks.imitated(authority, bundle.trust_domain)
             except _UnreadableError:
@@ -116,7 +122,7 @@ def select_authorities(context: X509Context, only: Collection[TrustDomain] | Non
                 continue
             if like is None:
                 looks.add(authority, bundle.trust_domain)
-                owners.setdefault(authority.public_bytes(Encoding.DER), bundle.trust_domain)
+                owners.setdefault(authority.der, bundle.trust_domain)
             else:
                 left_out.append(LeftOut(bundle.trust_domain, like))
     return Selection(owners, tuple(left_out))

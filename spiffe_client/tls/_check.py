@@ -6,10 +6,9 @@ import ssl
 from functools import lru_cache
 from typing import TypeAlias
 
-from cryptography import x509
-
 from spiffe_client._clock import Clock
 from spiffe_client.authorize import Authorizer
+from spiffe_client.bundle import parse_certificate
 from spiffe_client.errors import PeerError, PeerUnverifiedError
 from spiffe_client.ids import SpiffeId
 from spiffe_client.svid import Role, check_leaf
@@ -48,9 +47,9 @@ def verified_chain(connection: Connection) -> tuple[bytes, ...]:
 def _read_peer(chain: tuple[bytes, ...], role: Role) -> Peer:
     """Apply the leaf rules; the same for the same bytes."""
     try:
-        leaf = x509.load_der_x509_certificate(chain[0])
-        return Peer(check_leaf(leaf, role=role), leaf.not_valid_after_utc, chain)
-    except Exception as error:  # border: besides rules that are broken, the parser's many errors
+        leaf = parse_certificate(chain[0])
+        return Peer(check_leaf(leaf, role=role), leaf.not_after, chain)
+    except Exception as error:  # border: whatever reading a stranger's bytes comes to
         raise PeerUnverifiedError(
             f"the peer's certificate is no X509-SVID: {error}", why="not_an_svid"
         ) from error

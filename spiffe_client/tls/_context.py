@@ -23,7 +23,7 @@ from spiffe_client.tls._guard import Side
 from spiffe_client.tls._settings import Configure, Original, Settings
 from spiffe_client.tls._stats import Outcomes, TlsStats
 from spiffe_client.tls._verifying import arm
-from spiffe_client.workload_api import X509Context, X509ContextSource
+from spiffe_client.workload_api import X509Context, X509ContextSource, any_thread
 
 __all__ = ["SpiffeTls", "client_context", "server_context"]
 
@@ -117,6 +117,7 @@ class SpiffeTls:
             keys = {side.key for side in self._sides}
         self._generations.prepare(context, keys)
 
+    @any_thread
     def release(self) -> None:
         """Let go of the keys of former snapshots now, not at the next handshake.
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable
 
 from spiffe_client._clock import Clock
-from spiffe_client.errors import SourceError, StaleError
+from spiffe_client.errors import SourceError, StaleError, StoppedError
 from spiffe_client.tls._generation import Generation, Inner, Key, Recipe
 from spiffe_client.workload_api import X509Context, X509ContextSource
 
@@ -56,6 +56,12 @@ class Generations:
         for key in keys:
             generation.inner(key)
         self._prepared = generation
+        try:
+            _ = self._source.x509_context
+        except StoppedError:
+            self._prepared = None  # stopped while it was built: its key must not stay in memory
+        except SourceError:
+            return  # the first one is built before there is one to read
 
     def release(self) -> None:
         """Let go of what is not current any more, key and all."""

@@ -5,13 +5,16 @@
 
 One comparison for each read and write: is the source's snapshot the one this peer was last judged
 by? A new connection was judged by none and a refused one never is again, so it covers all three.
+Sources that can say so at once are asked just that (`holds`); where they say no, and of all other
+sources, the snapshot is looked at.
 """
 
 from __future__ import annotations
 
 import copy
 import ssl
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from spiffe_client.errors import (
@@ -48,6 +51,7 @@ class Side:
         outcomes: Is told of them.
         original: What that context was set to when it was made.
         key: Role and ALPN list; the list of a server changes when its user sets one.
+        holds: The source's `holds`, if it has one.
     """
 
     source: X509ContextSource
@@ -56,6 +60,14 @@ class Side:
     outcomes: Outcomes
     original: Original
     key: Key
+    holds: Callable[[object], bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.holds = getattr(self.source, "holds", _unsaid)
+
+
+def _unsaid(_: object) -> bool:
+    return False
 
 
 _NOT_CHECKED = object()
@@ -72,13 +84,13 @@ class Guard:
         facade: The context it was made from, once that was replaced.
     """
 
-    __slots__ = ("_checked", "_refusal", "_side", "_source", "facade", "peer")
+    __slots__ = ("_checked", "_holds", "_refusal", "_side", "_source", "facade", "peer")
 
     def __init__(self, side: Side) -> None:
         self.peer: Peer | None = None
         self.facade: ssl.SSLContext | None = None
         self._side = side
-        self._source = side.source
+        self._source, self._holds = side.source, side.holds
         # Not None: a source that wrongly returns None must not look like one that was checked.
         self._checked: object = _NOT_CHECKED
         self._refusal: _Refusal | None = None
@@ -90,6 +102,8 @@ class Guard:
             PeerError: The peer was refused, now or before.
             IdentityUnavailableError: This end must not use its identity any more.
         """
+        if self._holds(self._checked):
+            return
         try:
             live = self._source.x509_context
         except Exception as error:  # noqa: BLE001 - border: whatever a source raises, no byte flows for it

@@ -8,25 +8,21 @@ is no file on a disk: anonymous memory on Linux, a pipe on other Unixes. Where t
 from __future__ import annotations
 
 import os
-import secrets
 import ssl
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
-
+from spiffe_client._frames import border
 from spiffe_client.errors import IdentityUnavailableError
 from spiffe_client.svid import X509Svid
 
 __all__ = ["load_svid"]
 
 #: Where macOS, BSD and Linux give open descriptors a path.
-_DESCRIPTORS = Path("/dev/fd")
+_DESCRIPTORS = "/dev/fd"
 
 
-# The key is bound to a name only in frames that are gone when OpenSSL refuses it: crash reporters
-# print the variables of every frame that an exception has passed.
+# Crash reporters print the variables of every frame that an exception has passed: the key is bound to
+# a name as seldom as can be, and `load_svid` is a border.
 
 
 def _write_into(fd: int, svid: X509Svid) -> None:
@@ -62,7 +58,7 @@ def _filled_pipe(content: bytes) -> int:
 
 
 def _through_pipes(context: ssl.SSLContext, svid: X509Svid) -> None:
-    if not _DESCRIPTORS.is_dir():
+    if not os.path.isdir(_DESCRIPTORS):  # noqa: PTH112 - pathlib costs a start 1 ms
         raise OSError("descriptors have no path on this platform")
     chain = _filled_pipe(svid.chain_pem())
     try:
@@ -76,6 +72,11 @@ def _through_pipes(context: ssl.SSLContext, svid: X509Svid) -> None:
 
 
 def _through_ciphertext(context: ssl.SSLContext, svid: X509Svid) -> None:
+    import secrets
+    import tempfile
+
+    from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+
     password = secrets.token_bytes(32).hex().encode()
     key = svid.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
     fd, path = tempfile.mkstemp(prefix="svid-")
@@ -84,7 +85,7 @@ def _through_ciphertext(context: ssl.SSLContext, svid: X509Svid) -> None:
             file.write(key + svid.chain_pem())
         context.load_cert_chain(path, password=password)
     finally:
-        Path(path).unlink()
+        os.unlink(path)  # noqa: PTH108 - as above
 
 
 #: In order of preference; each raises an OSError where the platform does not offer it.
@@ -95,6 +96,7 @@ _WAYS: tuple[Callable[[ssl.SSLContext, X509Svid], None], ...] = (
 )
 
 
+@border
 def load_svid(context: ssl.SSLContext, svid: X509Svid) -> None:
     """Load an SVID's chain and key into a context; the key touches no disk in the clear.
 

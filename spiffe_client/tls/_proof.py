@@ -12,10 +12,8 @@ import threading
 from datetime import datetime
 from typing import TypeAlias
 
-from cryptography import x509
-
 from spiffe_client._clock import Clock
-from spiffe_client.bundle import BundleSet, X509Bundle
+from spiffe_client.bundle import BundleSet, X509Bundle, parse_certificate
 from spiffe_client.errors import PeerUnverifiedError
 from spiffe_client.svid import verify_x509_svid
 from spiffe_client.tls._peer import Peer
@@ -72,9 +70,9 @@ class Proofs:
 
 def _prove(peer: Peer, bundle: X509Bundle, now: datetime) -> _Window:
     try:
-        chain = [x509.load_der_x509_certificate(der) for der in peer.chain]
+        chain = [parse_certificate(der) for der in peer.chain]
         verify_x509_svid(chain, BundleSet([bundle]), at=now)
-        return max(c.not_valid_before_utc for c in chain), min(c.not_valid_after_utc for c in chain)
+        return max(c.not_before for c in chain), min(c.not_after for c in chain)
     except Exception as error:  # border: besides rules that are broken, the parser's many errors
         raise PeerUnverifiedError(
             f"the peer's certificate does not verify: {error}", peer=peer.id, why="certificate_invalid"

@@ -8,11 +8,23 @@ replaced on a plain `SSLContext`, so they are looked at again when a handshake b
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
 from spiffe_client.errors import TlsConfigurationError
+
+if TYPE_CHECKING:
+    from spiffe_client.ids import TrustDomain
+
+    class TlsOptions(TypedDict, total=False):
+        """What `Workload.tls` and `Workload.server_tls` take beside `peer`; see `SpiffeTls`."""
+
+        trust_domains: Collection[TrustDomain | str] | None
+        minimum_version: ssl.TLSVersion
+        alpn: Sequence[str]
+        configure: Configure | None
+
 
 __all__ = ["Configure", "Original", "Settings"]
 

@@ -25,6 +25,11 @@ else:
 __all__ = ["arm"]
 
 
+# Not by super(): these are called several times for each request, and it makes an object each time.
+_object_read, _object_write = ssl.SSLObject.read, ssl.SSLObject.write
+_socket_read, _socket_write = ssl.SSLSocket.read, ssl.SSLSocket.write
+
+
 class _Verifying(_Base):
     _side: ClassVar[Side]
     _guard: Guard
@@ -83,11 +88,6 @@ class _Verifying(_Base):
             raise
         guard.handshake_done(self)
 
-    def write(self, data: Buffer) -> int:
-        """As in the `ssl` module, to a verified peer only."""
-        self._guard.before_io(self)
-        return super().write(data)
-
     def unwrap(self) -> Any:
         """As in the `ssl` module, unless the peer was refused."""
         self._guard.require_not_refused()
@@ -112,17 +112,27 @@ class _VerifyingObject(_Verifying, ssl.SSLObject):  # pyright: ignore[reportInco
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002 - the ssl module's name
         """As in the `ssl` module, from a verified peer only."""
         self._guard.before_io(self)
-        return super().read(len, buffer)
+        return _object_read(self, len, buffer)
+
+    def write(self, data: Buffer) -> int:
+        """As in the `ssl` module, to a verified peer only."""
+        self._guard.before_io(self)
+        return _object_write(self, data)
 
 
 class _VerifyingSocket(_Verifying, ssl.SSLSocket):  # type: ignore[override]  # plain attributes of a socket
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002 - the ssl module's name
         """As in the `ssl` module, from a verified peer only."""
         self._guard.before_io(self)
-        received = super().read(len, buffer)
+        received = _socket_read(self, len, buffer)
         # It may have waited for long: what came after trust was withdrawn is not handed on.
         self._guard.before_io(self)
         return received
+
+    def write(self, data: Buffer) -> int:
+        """As in the `ssl` module, to a verified peer only."""
+        self._guard.before_io(self)
+        return _socket_write(self, data)
 
     def send(self, data: Buffer, flags: int = 0) -> int:
         """As in the `ssl` module, to a verified peer only."""

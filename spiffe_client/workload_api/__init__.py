@@ -8,7 +8,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spiffe_client._grpc import Limits
     from spiffe_client.workload_api._client import WorkloadApiClient
-    from spiffe_client.workload_api._context import RotatingX509Source, X509Context, X509ContextSource
+    from spiffe_client.workload_api._context import (
+        RotatingX509Source,
+        X509Context,
+        X509ContextSource,
+        any_thread,
+        is_any_thread,
+    )
     from spiffe_client.workload_api._endpoint import ENDPOINT_VARIABLE, Endpoint
     from spiffe_client.workload_api._validated import ValidatedJwtSvid
 
@@ -21,6 +27,8 @@ __all__ = [
     "WorkloadApiClient",
     "X509Context",
     "X509ContextSource",
+    "any_thread",
+    "is_any_thread",
 ]
 
 _HOMES = {
@@ -32,6 +40,8 @@ _HOMES = {
     "WorkloadApiClient": "spiffe_client.workload_api._client",
     "X509Context": "spiffe_client.workload_api._context",
     "X509ContextSource": "spiffe_client.workload_api._context",
+    "any_thread": "spiffe_client.workload_api._context",
+    "is_any_thread": "spiffe_client.workload_api._context",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -11,19 +11,16 @@ from typing import TYPE_CHECKING
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._frames import async_border, border
 from spiffe_client._grpc import Limits
-from spiffe_client._redact import Secret
-from spiffe_client.bundle import BundleSet, X509Bundle
 from spiffe_client.errors import InvalidRequestError, JwtSvidError, NoIdentityIssuedError
 from spiffe_client.ids import SpiffeId
-from spiffe_client.workload_api._context import X509Context
 from spiffe_client.workload_api._endpoint import Endpoint
 from spiffe_client.workload_api._messages import Empty
 from spiffe_client.workload_api._rpc import Caller, Refused, log_refused
-from spiffe_client.workload_api._x509 import read_x509_bundles, read_x509_context
 
 if TYPE_CHECKING:
-    from spiffe_client.bundle import JwtBundle
+    from spiffe_client.bundle import BundleSet, JwtBundle, X509Bundle
     from spiffe_client.svid import JwtSvid
+    from spiffe_client.workload_api._context import X509Context
     from spiffe_client.workload_api._experimental import ExperimentalProfiles
     from spiffe_client.workload_api._validated import ValidatedJwtSvid
 
@@ -91,7 +88,7 @@ class WorkloadApiClient:
                 if nothing is issued to this workload.
             X509SvidError: An SVID is not what it must be, or is not valid now.
         """
-        return self._x509_context(refused, await self._caller.first("FetchX509SVID", Empty()))
+        return self._x509_reader(refused)(await self._caller.first("FetchX509SVID", Empty()))
 
     def watch_x509_contexts(
         self, *, refused: Refused
@@ -105,7 +102,7 @@ class WorkloadApiClient:
             To be entered, then iterated. Both raise `WorkloadApiError`; a stream that the server
             ends regularly just ends.
         """
-        return self._caller.watch("FetchX509SVID", Empty(), partial(self._x509_context, refused), refused)
+        return self._caller.watch("FetchX509SVID", Empty(), partial(self._x509_reader, refused), refused)
 
     async def fetch_x509_bundles(self, *, refused: Refused = log_refused) -> BundleSet[X509Bundle]:
         """Return the bundles to verify X509-SVIDs with, and nothing else (Workload API §5.2.2).
@@ -116,14 +113,14 @@ class WorkloadApiClient:
         Raises:
             WorkloadApiError: There is no answer, or no bundle in it can be used.
         """
-        return read_x509_bundles(await self._caller.first("FetchX509Bundles", Empty()), refused=refused)
+        return _x509_bundles_reader(refused)(await self._caller.first("FetchX509Bundles", Empty()))
 
     def watch_x509_bundles(
         self, *, refused: Refused
     ) -> AbstractAsyncContextManager[AsyncIterator[BundleSet[X509Bundle]]]:
         """Follow the bundles to verify X509-SVIDs with; as `watch_x509_contexts`."""
-        read = partial(read_x509_bundles, refused=refused)
-        return self._caller.watch("FetchX509Bundles", Empty(), read, refused)
+        load = partial(_x509_bundles_reader, refused)
+        return self._caller.watch("FetchX509Bundles", Empty(), load, refused)
 
     async def fetch_jwt_svids(
         self, audience: str | Sequence[str], *, subject: SpiffeId | str | None = None
@@ -140,7 +137,9 @@ class WorkloadApiClient:
             WorkloadApiError: There is no answer, or not a well-formed one.
             JwtSvidError: A token is malformed, expired, or not what was asked for.
         """
-        from spiffe_client.workload_api import _jwt  # not on the way to the first X509-SVID
+        # Not on the way to the first X509-SVID.
+        from spiffe_client._redact import Secret
+        from spiffe_client.workload_api import _jwt
 
         request = _jwt.jwt_svid_request(audience, subject)
         try:
@@ -160,18 +159,14 @@ class WorkloadApiClient:
         Raises:
             WorkloadApiError: There is no answer, or no bundle in it can be used.
         """
-        from spiffe_client.workload_api._jwt import read_jwt_bundles
-
-        return read_jwt_bundles(await self._caller.first("FetchJWTBundles", Empty()), refused=refused)
+        return _jwt_bundles_reader(refused)(await self._caller.first("FetchJWTBundles", Empty()))
 
     def watch_jwt_bundles(
         self, *, refused: Refused
     ) -> AbstractAsyncContextManager[AsyncIterator[BundleSet[JwtBundle]]]:
         """Follow the bundles to verify JWT-SVIDs with; as `watch_x509_contexts`."""
-        from spiffe_client.workload_api._jwt import read_jwt_bundles
-
-        read = partial(read_jwt_bundles, refused=refused)
-        return self._caller.watch("FetchJWTBundles", Empty(), read, refused)
+        load = partial(_jwt_bundles_reader, refused)
+        return self._caller.watch("FetchJWTBundles", Empty(), load, refused)
 
     @async_border
     async def validate_jwt_svid(self, token: str, *, audience: str) -> ValidatedJwtSvid:
@@ -197,6 +192,24 @@ class WorkloadApiClient:
             raise JwtSvidError(f"the Workload API does not accept the JWT-SVID: {error.__cause__}") from error
         return _jwt.read_validated(answer)
 
-    @border
-    def _x509_context(self, refused: Refused, message: bytes) -> X509Context:
-        return read_x509_context(message, at=self._clock.now(), refused=refused)
+    def _x509_reader(self, refused: Refused) -> Callable[[bytes], X509Context]:
+        # Loads all of X.509, the largest part of a start; see `Caller.watch`.
+        from spiffe_client.workload_api._x509 import read_x509_context
+
+        @border
+        def read(message: bytes) -> X509Context:
+            return read_x509_context(message, at=self._clock.now(), refused=refused)
+
+        return read
+
+
+def _x509_bundles_reader(refused: Refused) -> Callable[[bytes], BundleSet[X509Bundle]]:
+    from spiffe_client.workload_api._x509 import read_x509_bundles
+
+    return partial(read_x509_bundles, refused=refused)
+
+
+def _jwt_bundles_reader(refused: Refused) -> Callable[[bytes], BundleSet[JwtBundle]]:
+    from spiffe_client.workload_api._jwt import read_jwt_bundles
+
+    return partial(read_jwt_bundles, refused=refused)

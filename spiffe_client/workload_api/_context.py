@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
-from spiffe_client.bundle import BundleSet, X509Bundle
-from spiffe_client.svid import X509Svid
+from spiffe_client._values import dataclass
 
-__all__ = ["RotatingX509Source", "X509Context", "X509ContextSource"]
+if TYPE_CHECKING:
+    from spiffe_client.bundle import BundleSet, X509Bundle
+    from spiffe_client.svid import X509Svid
+
+__all__ = ["RotatingX509Source", "X509Context", "X509ContextSource", "any_thread", "is_any_thread"]
+
+_F = TypeVar("_F", bound=Callable[..., object])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +84,20 @@ class RotatingX509Source(_Source, Protocol):
     def after_publish(self, notify: Callable[[], None]) -> None:
         """Have `notify` called on the event loop after each publication and each withdrawal.
 
+        When the source is stopped in another thread, one that is `any_thread` is called there, too.
+
         Args:
             notify: Held weakly; neither blocks nor raises.
         """
         ...
+
+
+def any_thread(method: _F) -> _F:
+    """Mark a method for `after_publish` as safe in any thread, so that a stop need not wait for the event loop."""
+    vars(method)["any_thread"] = True
+    return method
+
+
+def is_any_thread(method: Callable[..., object]) -> bool:
+    """Whether `any_thread` marked it."""
+    return getattr(method, "any_thread", False)

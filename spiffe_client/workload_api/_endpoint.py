@@ -10,11 +10,9 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Literal, NoReturn
-from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from spiffe_client._values import dataclass
 from spiffe_client.errors import EndpointError
 
 __all__ = ["ENDPOINT_VARIABLE", "Endpoint"]
@@ -31,6 +29,8 @@ _RIGHT = "unix:///run/spire/agent.sock or tcp://127.0.0.1:8081"
 # RFC 3986 appendix B, without the parts that get a message of their own.
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://([^/?#]*))?([^?#]*)([?#].*)?", re.DOTALL)
 _NOT_IN_URI = re.compile(r"[^A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]")
+#: What stands in a path as it is.
+_PLAIN = re.compile(r"[A-Za-z0-9._~/:@!$&'()*+,;=-]*")
 _PORTS = range(1, 65536)
 
 
@@ -150,7 +150,7 @@ def _parse_unix(value: str, authority: str | None, path: str) -> Endpoint:
         _refuse(value, "the path of the socket is missing")
     if not path.startswith("/"):
         _refuse(value, f"the path {path!r} is relative, it must be absolute")
-    return Endpoint("unix", path=os.fsdecode(unquote_to_bytes(path)))
+    return Endpoint("unix", path=_unquoted(path))
 
 
 def _parse_tcp(value: str, authority: str | None, path: str) -> Endpoint:
@@ -177,6 +177,8 @@ def _ip_of(value: str, host: str) -> str:
         _refuse(value, "the IP address is missing")
     if "%" in host:
         _refuse(value, f"the IP address {host!r} may not have a zone or be percent-encoded")
+    from ipaddress import ip_address
+
     try:
         return str(ip_address(host))
     except ValueError:
@@ -189,8 +191,9 @@ def _check_port(value: str, port: str) -> None:
 
 
 def _check_ip(host: str) -> None:
-    if _ip_of(f"tcp://{host}", host) != host:
-        _refuse(f"tcp://{host}", f"the IP address is written {ip_address(host)}")
+    written = _ip_of(f"tcp://{host}", host)
+    if written != host:
+        _refuse(f"tcp://{host}", f"the IP address is written {written}")
 
 
 def _check_path(path: str) -> None:
@@ -208,4 +211,16 @@ def _check_path(path: str) -> None:
 
 
 def _quoted(path: str) -> str:
+    if _PLAIN.fullmatch(path):
+        return path
+    from urllib.parse import quote_from_bytes  # not for every process: few paths need it
+
     return quote_from_bytes(os.fsencode(path), safe="/:@!$&'()*+,;=~")
+
+
+def _unquoted(path: str) -> str:
+    if "%" not in path:
+        return path
+    from urllib.parse import unquote_to_bytes
+
+    return os.fsdecode(unquote_to_bytes(path))

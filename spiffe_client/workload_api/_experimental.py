@@ -88,7 +88,8 @@ class ExperimentalProfiles:
     ) -> AbstractAsyncContextManager[AsyncIterator[tuple[WitSvid, ...]]]:
         """Follow the WIT-SVIDs; as `WorkloadApiClient.watch_x509_contexts`."""
         request = _request(subject)
-        return self._caller.watch("FetchWITSVID", request, partial(self._wit_svids, request), refused)
+        read = partial(self._wit_svids, request)
+        return self._caller.watch("FetchWITSVID", request, lambda: read, refused)
 
     async def fetch_wit_bundles(self, *, refused: Refused = log_refused) -> BundleSet[WitBundle]:
         """Return the bundles to verify WIT-SVIDs with, and nothing else (Workload API §7.2.2).
@@ -106,7 +107,7 @@ class ExperimentalProfiles:
     ) -> AbstractAsyncContextManager[AsyncIterator[BundleSet[WitBundle]]]:
         """Follow the bundles to verify WIT-SVIDs with; as `WorkloadApiClient.watch_x509_contexts`."""
         read = partial(_read_bundles, refused=refused)
-        return self._caller.watch("FetchWITBundles", Empty(), read, refused)
+        return self._caller.watch("FetchWITBundles", Empty(), lambda: read, refused)
 
     @border
     def _wit_svids(self, request: WitSvidRequest, data: bytes) -> tuple[WitSvid, ...]:

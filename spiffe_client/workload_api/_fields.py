@@ -7,9 +7,8 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar
 
 from spiffe_client.errors import ProtocolError
 from spiffe_client.workload_api import _wire
-from spiffe_client.workload_api._struct import JsonObject, JsonValue, merge_struct, write_struct
 
-__all__ = ["BLOB", "MAX_ITEMS", "STRUCT", "TEXT", "Layout", "MapOf", "Message", "Repeated", "Single"]
+__all__ = ["BLOB", "MAX_ITEMS", "TEXT", "Layout", "MapOf", "Message", "Repeated", "Single"]
 
 #: Most entries of one list or map of a message: far above any real one, and a bound on the work.
 MAX_ITEMS = 4096
@@ -92,22 +91,8 @@ class MapOf(Generic[_T]):
             yield _wire.write_bytes(1, _wire.write_text(key)) + _wire.write_bytes(2, self._item.write(item))
 
 
-class _Struct:
-    """A JSON object; of several occurrences each adds its keys."""
-
-    def merge(self, held: dict[str, JsonValue] | None, payload: bytes) -> dict[str, JsonValue]:
-        items = {} if held is None else held
-        merge_struct(items, payload)
-        return items
-
-    def payloads(self, value: JsonObject) -> Iterator[bytes]:
-        if value:
-            yield write_struct(value)
-
-
 TEXT = Single(_wire.read_text, _wire.write_text)
 BLOB: Single[bytes] = Single(bytes, bytes)
-STRUCT = _Struct()
 
 #: Of each field number: the attribute, and what its occurrences add up to.
 Layout: TypeAlias = Mapping[int, tuple[str, _Kind]]

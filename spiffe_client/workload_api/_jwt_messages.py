@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
-from spiffe_client.workload_api._fields import BLOB, STRUCT, TEXT, Layout, MapOf, Message, Repeated, Single
-from spiffe_client.workload_api._struct import JsonObject
+from spiffe_client._values import dataclass
+from spiffe_client.workload_api._fields import BLOB, TEXT, Layout, MapOf, Message, Repeated, Single
+from spiffe_client.workload_api._struct import STRUCT, JsonObject
 
 __all__ = [
     "JwtBundlesResponse",

@@ -9,9 +9,10 @@ at its default, which is its value (§4.4). The other profiles are in `_jwt_mess
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
+from spiffe_client._values import dataclass
 from spiffe_client.workload_api._fields import BLOB, TEXT, Layout, MapOf, Message, Repeated, Single
 
 __all__ = ["Empty", "X509BundlesResponse", "X509SvidEntry", "X509SvidResponse"]

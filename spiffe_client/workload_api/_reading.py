@@ -82,7 +82,7 @@ def read_bundles(
         try:
             trust_domain = _trust_domain(key, bundles)
             bundles[trust_domain] = parse(trust_domain, entry)
-        except (BundleError, InvalidIdError) as error:
+        except Exception as error:  # noqa: BLE001 - border: whatever a foreign bundle comes to must not cost ours
             shown = key if len(key) <= 120 else key[:120] + "…"
             problem = BundleError(f"{where}: the bundle of {shown!r} is left out: {error}")
             problem.__cause__ = without_frames(error)

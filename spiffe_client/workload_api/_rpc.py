@@ -91,18 +91,20 @@ class Caller:
         raise self.error_of(method, ended) from ended
 
     def watch(
-        self, method: str, request: Message, read: Callable[[bytes], _T], refused: Refused
+        self, method: str, request: Message, load: Callable[[], Callable[[bytes], _T]], refused: Refused
     ) -> Watch[_T]:
         """Make a call that is answered with a stream.
 
         Args:
             method: Which one.
             request: What to send.
-            read: Makes a value of a message; raises `SpiffeError` for one that is of no use.
+            load: Returns what makes a value of a message, and raises `SpiffeError` for one that is of
+                no use. Called when the request is out: what only reading needs is to be imported
+                in it, while the server is at work.
             refused: Told of each such message; the stream goes on.
         """
         stream = self.stream(method, request, keepalive=30.0)
-        return Watch(stream, read, refused, partial(self.meaning, method))
+        return Watch(stream, load, refused, partial(self.meaning, method))
 
     @async_border
     async def first(self, method: str, request: Message) -> bytes:
@@ -175,12 +177,12 @@ class Watch(AbstractAsyncContextManager["Watch[_T]"], AsyncIterator[_T], Generic
     def __init__(
         self,
         stream: AbstractAsyncContextManager[AsyncIterator[bytes]],
-        read: Callable[[bytes], _T],
+        load: Callable[[], Callable[[bytes], _T]],
         refused: Refused,
         meaning: Callable[[Exception], Exception],
     ) -> None:
         self._stream = stream
-        self._read = read
+        self._load = load
         self._refused = refused
         self._meaning = meaning
         self._messages: AsyncIterator[bytes]
@@ -200,10 +202,11 @@ class Watch(AbstractAsyncContextManager["Watch[_T]"], AsyncIterator[_T], Generic
     @async_border
     async def __anext__(self) -> _T:
         handled = sys.exception()
+        read = self._load()
         while True:
             message = await self._next()
             try:
-                return self._read(message)
+                return read(message)
             except SpiffeError as error:
                 self._refused(without_frames(error, handled=handled))
 

@@ -6,13 +6,13 @@ list grows, anything else is replaced.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from spiffe_client.errors import ProtocolError
 from spiffe_client.workload_api import _wire
 
-__all__ = ["MAX_DEPTH", "JsonObject", "JsonValue", "merge_struct", "write_struct"]
+__all__ = ["MAX_DEPTH", "STRUCT", "JsonObject", "JsonValue", "merge_struct", "write_struct"]
 
 JsonValue: TypeAlias = (
     "bool | int | float | str | list[JsonValue] | tuple[JsonValue, ...] | Mapping[str, JsonValue] | None"
@@ -143,3 +143,19 @@ def _double(number: float) -> float:
         return float(number)
     except OverflowError:
         raise ProtocolError("a number of a Struct is larger than a double can say") from None
+
+
+class _Struct:
+    """A message's field that is a JSON object; of several occurrences each adds its keys."""
+
+    def merge(self, held: dict[str, JsonValue] | None, payload: bytes) -> dict[str, JsonValue]:
+        items = {} if held is None else held
+        merge_struct(items, payload)
+        return items
+
+    def payloads(self, value: JsonObject) -> Iterator[bytes]:
+        if value:
+            yield write_struct(value)
+
+
+STRUCT = _Struct()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from spiffe_client._values import dataclass
 from spiffe_client.ids import SpiffeId
 
 __all__ = ["ValidatedJwtSvid"]

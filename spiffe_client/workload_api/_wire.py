@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from enum import IntEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from spiffe_client.errors import ProtocolError
 
@@ -33,15 +32,15 @@ _UINT64 = (1 << 64) - 1
 _INT32 = (1 << 31) - 1
 
 
-class WireType(IntEnum):
+class WireType:
     """How a field's value is laid out; the lower three bits of its tag."""
 
-    VARINT = 0
-    FIXED64 = 1
-    BYTES = 2
-    GROUP = 3
-    END_GROUP = 4
-    FIXED32 = 5
+    VARINT: Final = 0
+    FIXED64: Final = 1
+    BYTES: Final = 2
+    GROUP: Final = 3
+    END_GROUP: Final = 4
+    FIXED32: Final = 5
 
 
 #: A field's number and value: the type of the value tells its wire type (int: a varint, float: 64

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
+from spiffe_client._values import dataclass
 from spiffe_client.workload_api._fields import TEXT, Layout, MapOf, Message, Repeated, Single
 
 __all__ = ["WitBundlesResponse", "WitSvidEntry", "WitSvidRequest", "WitSvidResponse"]

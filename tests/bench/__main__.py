@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import _channels, _processes, _recovery
+from tests.bench import _agents, _audit, _channels, _langchain, _outage, _processes, _recovery, _tokens, fleet
 from tests.bench._figure import Figure
 
 __all__ = ["main"]
@@ -25,6 +25,19 @@ MEASUREMENTS: dict[tuple[str, ...], Callable[[], list[Figure]]] = {
     ("keepalive_ratio",): _channels.keepalive,
     ("rotation_failures",): _channels.rotation,
     ("push_to_handshake_p99_ms",): _channels.push,
+    ("cached_token_us",): _tokens.cached_token,
+    ("single_flight_posts",): _tokens.single_flight,
+    ("token_kib", "token_tasks"): _tokens.many_tokens,
+    ("refresh_cpu_growth",): _tokens.refresh_cpu,
+    ("auth_keepalive_ratio",): _tokens.auth_keepalive,
+    ("broker_outage_failures", "broker_recovery_s"): _outage.outage,
+    ("fleet_peak_ratio",): fleet.fleet,
+    ("guard_memory_us", "guard_jsonl_us"): _agents.guarded,
+    ("task_kib",): _agents.many_tasks,
+    ("stop_s",): _agents.stop,
+    ("langchain_overhead_us",): _langchain.overhead,
+    ("audit_event_us",): _audit.told,
+    ("audit_verify_s",): _audit.verified,
 }
 
 

@@ -20,7 +20,7 @@ from spiffe_client.dev import DevTrustDomain
 from spiffe_client.workload_api import X509Context
 from tests.bench._figure import Figure, at_least, at_most
 
-__all__ = ["handshake", "keepalive", "push", "rotation"]
+__all__ = ["handshake", "keepalive", "push", "rate", "rotation", "served"]
 
 ID = "spiffe://bench.test/workload"
 #: Seconds within which pooled connections of a former generation are given up.
@@ -106,7 +106,7 @@ async def _app(scope: dict[str, object], receive: Callable[[], Awaitable[object]
 
 
 @asynccontextmanager
-async def _served(tls: ssl.SSLContext) -> AsyncIterator[str]:
+async def served(tls: ssl.SSLContext) -> AsyncIterator[str]:
     config = uvicorn.Config(
         _app, port=0, lifespan="off", log_level="error", access_log=False, http="h11", loop="asyncio",
         ssl_context_factory=lambda *_: tls,
@@ -123,7 +123,7 @@ async def _served(tls: ssl.SSLContext) -> AsyncIterator[str]:
         await task
 
 
-async def _rate(client: httpx.AsyncClient, url: str, requests: int) -> float:
+async def rate(client: httpx.AsyncClient, url: str, requests: int) -> float:
     start = time.perf_counter()
     for _ in range(requests):
         assert (await client.get(url)).status_code == 200
@@ -133,21 +133,21 @@ async def _rate(client: httpx.AsyncClient, url: str, requests: int) -> float:
 async def _keepalives(batches: int, requests: int) -> tuple[list[float], list[float]]:
     own: list[float] = []
     plain: list[float] = []
-    async with _workload() as (_, me), _served(me.server_tls(peer=ID)) as url:
+    async with _workload() as (_, me), served(me.server_tls(peer=ID)) as url:
         static = _static(me.x509_context, server=False)
         async with me.http(peer=ID) as ours, httpx.AsyncClient(verify=static) as theirs:
-            await _rate(ours, url, 50), await _rate(theirs, url, 50)
+            await rate(ours, url, 50), await rate(theirs, url, 50)
             gc.collect()
             for i in range(batches):
                 order = [(ours, own), (theirs, plain)]
                 for client, rates in order if i % 2 else reversed(order):
-                    rates.append(await _rate(client, url, requests))
+                    rates.append(await rate(client, url, requests))
     return own, plain
 
 
-def keepalive(batches: int = 40) -> list[Figure]:
+def keepalive(batches: int = 160) -> list[Figure]:
     """Requests per second on one kept connection, against plain httpx with static certificates."""
-    own, plain = asyncio.run(_keepalives(batches, 100))
+    own, plain = asyncio.run(_keepalives(batches, 40))
     ratio = median(a / b for a, b in zip(own, plain, strict=True))
     detail = f"{median(own):.0f}/s against {median(plain):.0f}/s"
     return [at_least("keepalive_ratio", ratio, 0.97, unit="ratio", peer="httpx", runs=batches, detail=detail)]
@@ -155,7 +155,7 @@ def keepalive(batches: int = 40) -> list[Figure]:
 
 async def _rotations(rotations: int) -> tuple[int, int]:
     calls, failures, stop = 0, 0, False
-    async with _workload() as (domain, me), _served(me.server_tls(peer=ID)) as url, me.http(peer=ID, drain=DRAIN) as http:
+    async with _workload() as (domain, me), served(me.server_tls(peer=ID)) as url, me.http(peer=ID, drain=DRAIN) as http:
 
         async def load() -> None:
             nonlocal calls, failures

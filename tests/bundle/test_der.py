@@ -72,7 +72,8 @@ class TestSplitDer:
 class TestParseCertificatesDer:
     def test_order_is_kept(self) -> None:
         """A chain has its leaf first."""
-        assert [r.certificate for r in ROOTS] == list(parse_certificates_der(b"".join(r.der for r in ROOTS)))
+        parsed = parse_certificates_der(b"".join(r.der for r in ROOTS))
+        assert [r.certificate for r in ROOTS] == [c.x509 for c in parsed]
 
     @pytest.mark.parametrize("tail", [b"\0", b"\x30\x00", b"\x30\x03\x02\x01\x01", ROOTS[0].der[:-1]])
     def test_trailing_garbage_is_refused(self, tail: bytes) -> None:
@@ -111,7 +112,7 @@ class TestParseCertificatesPem:
     def test_text_around_the_blocks_is_allowed(self) -> None:
         """RFC 7468 §2: explanatory text outside of the boundaries is ignored."""
         pem = b"# Roots of a.test\n" + ROOTS[0].pem + b"\nthe next one\n" + ROOTS[1].pem
-        assert tuple(r.certificate for r in ROOTS[:2]) == parse_certificates_pem(pem)
+        assert [r.certificate for r in ROOTS[:2]] == [c.x509 for c in parse_certificates_pem(pem)]
 
     @pytest.mark.parametrize(
         "pem",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from spiffe_client.bundle import DEFAULT_REFRESH_HINT, JwtAuthority, SpiffeBundle
 from spiffe_client.errors import BundleError
 from spiffe_client.ids import TrustDomain
+from tests.support.case_ids import kind_of
 from tests.support.odd_certificates import Signed, sign_ca
 from tests.support.tokens import ec_key, public_jwk, rsa_key
 
@@ -114,7 +115,7 @@ class TestX509Entries:
             [base64.b64encode(ONE.der + TWO.der).decode()],
             [base64.b64encode(ONE.der).decode() + "\n"],
         ],
-        ids=lambda x5c: repr(x5c)[:30],
+        ids=kind_of,
     )
     def test_a_broken_one_loses_only_itself(self, x5c: object) -> None:
         """And if no other is left, the document is damaged: it does not revoke everything."""

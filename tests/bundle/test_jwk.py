@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from spiffe_client.bundle import SIGNATURE_ALGORITHMS, JwtAuthority
 from spiffe_client.errors import BundleError
+from tests.support.case_ids import kind_of
 from tests.support.tokens import b64, ec_key, public_jwk, rsa_key
 
 RSA_ALGORITHMS = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
@@ -17,7 +18,7 @@ RSA_JWK = public_jwk(rsa_key())
 
 
 class TestParse:
-    @pytest.mark.parametrize("key", [ec_key(), ec_key("P-384"), ec_key("P-521"), rsa_key()], ids=repr)
+    @pytest.mark.parametrize("key", [ec_key(), ec_key("P-384"), ec_key("P-521"), rsa_key()], ids=kind_of)
     def test_keys_of_the_known_kinds(self, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> None:
         """RFC 7518 §6.2, §6.3: the key that went in comes out, and goes back into the same JWK."""
         authority = JwtAuthority.parse(public_jwk(key))
@@ -65,7 +66,7 @@ class TestParse:
             {"key_ops": []},
             {"key_ops": "verify"},
         ],
-        ids=repr,
+        ids=lambda members: ",".join(members),
     )
     def test_broken_ec_keys(self, members: dict[str, object]) -> None:
         """JWT-SVID §2.1, RFC 7518 §6.2: type, curve, coordinates and algorithm belong together."""

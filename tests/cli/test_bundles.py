@@ -69,6 +69,8 @@ class TestOnce:
         """It is an answer of its own: nothing from it is trusted."""
         outcome = run_command("bundles", "--trust-domain", "b.test", "--json", "--socket", domain.endpoint)
         assert (1, "bundle_not_found") == (outcome.code, outcome.record["error"]["code"])
+        advice = "federate with this trust domain; without --trust-domain those that are known are listed"
+        assert advice == outcome.record["error"]["advice"]
 
     def test_an_empty_bundle_says_what_that_means(self, api: ScriptedWorkloadApi) -> None:
         """No keys is valid, and trusts nothing (JWT-SVID §6)."""

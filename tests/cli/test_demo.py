@@ -8,7 +8,7 @@ import re
 import select
 import signal
 from collections import deque
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,22 @@ import anyio
 import httpx
 import pytest
 
+from spiffe_client import TokenBrokerOptions, Workload
 from spiffe_client.cli import _demo
-from spiffe_client.cli._demo import _caller, _process, _refusals, _rotation, _story
+from spiffe_client.cli._demo import _caller, _process, _refusals, _rotation, _story, _tokens
 from spiffe_client.cli._demo._process import Broken, child_process
 from spiffe_client.cli._demo._stage import CALLER, HOME, PARTNER, SERVER, Stage
 from spiffe_client.cli._demo._story import Scene
-from spiffe_client.dev import DevTrustDomain
-from spiffe_client.errors import StaleError, UnavailableError
+from spiffe_client.cli._lines import line
+from spiffe_client.dev import DevTokenBroker, DevTrustDomain
+from spiffe_client.errors import SpiffeError, StaleError, UnavailableError
 from tests.support.command import on_terminal, run_command, start_command
 
-NAMES = ["trust_domain", "identity", "call", "rotation", "federation", "stranger", "forgery", "withdrawal"]
+NAMES = [
+    "trust_domain", "identity", "call", "rotation", "federation", "stranger", "forgery",
+    "exchange", "excess", "theft", "revocation", "withdrawal",
+    "agent", "tenant", "approval", "delegation", "stop", "audit",
+]  # fmt: skip
 
 
 class TestStory:
@@ -35,7 +41,7 @@ class TestStory:
         *steps, summary = outcome.records
         assert NAMES == [step["step"] for step in steps]
         assert [] == [step["detail"] for step in steps if step["state"] != "ok"]
-        assert (0, True, 8, 8) == (outcome.code, summary["ok"], summary["passed"], summary["steps"])
+        assert (0, True, 18, 18) == (outcome.code, summary["ok"], summary["passed"], summary["steps"])
         facts = {step["step"]: step["facts"] for step in steps}
         assert facts["identity"]["server_pid"] != facts["identity"]["caller_pid"]
         assert (0, 20) == (facts["rotation"]["failed"], facts["rotation"]["rotations"])
@@ -43,6 +49,23 @@ class TestStory:
         assert f"spiffe://{HOME}/stranger" == facts["stranger"]["peer"]
         assert "foreign_authority" == facts["forgery"]["reason"]
         assert {"stale"} <= set(facts["withdrawal"]["refusals"])
+        assert (200, "dpop", ["orders:read"]) == (
+            facts["exchange"]["status"], facts["exchange"]["binding"], facts["exchange"]["scope"],
+        )  # fmt: skip
+        assert "invalid_scope" == facts["excess"]["error"]
+        assert {"as_bearer": 401, "with_another_key": 401, "with_its_key": 200} == facts["theft"]
+        assert ("revoked", 401, facts["exchange"]["fingerprint"]) == (
+            facts["revocation"]["outcome"], facts["revocation"]["status"], facts["revocation"]["fingerprint"],
+        )  # fmt: skip
+        assert ["none", "invoices:read"] == [facts["agent"][name] for name in ("framework", "scope")]
+        assert "it is another tenant's; this task works for acme" in facts["tenant"]["told"]
+        assert ["tenants/acme/orders/6", "tenants/acme/orders/7"] == facts["approval"]["asked"]
+        assert 2 == facts["delegation"]["refused"]
+        assert (401, False) == (facts["stop"]["status"], facts["stop"]["begins"])
+        assert 1 <= facts["stop"]["revoked"]
+        whole, part = facts["audit"]["tasks"]
+        assert (facts["agent"]["task"], "stopped", 3) == (whole["task"], whole["ended"], whole["denials"])
+        assert (facts["delegation"]["child"], whole["task"], 2) == (part["task"], part["parent"], part["denials"])
 
 
 async def fine(stage: Stage, say: Any) -> tuple[str, dict[str, object]]:
@@ -57,18 +80,31 @@ def breaking(error: Exception) -> Any:
     return play
 
 
+async def showing(stage: Stage, say: Any) -> tuple[Any, ...]:
+    return "look", {}, line("a tree"), line("├─ of it", hang=3)
+
+
+class TestLooking:
+    def test_lines_to_look_at(self, monkeypatch: pytest.MonkeyPatch, empty_stage: None) -> None:
+        """A step may show more than words; programs get its facts."""
+        monkeypatch.setattr(_demo, "STORY", [Scene("one", "", showing)])
+        outcome = run_command("demo")
+        assert (0, ["✓ one           look", "  a tree", "  ├─ of it"]) == (outcome.code, outcome.out.splitlines()[:3])
+
+
+@pytest.fixture
+def empty_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No processes: the scenes of these tests need none."""
+
+    @asynccontextmanager
+    async def empty():
+        yield None
+
+    monkeypatch.setattr(_demo, "open_stage", empty)
+
+
+@pytest.mark.usefixtures("empty_stage")
 class TestFailing:
-    @pytest.fixture(autouse=True)
-    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """No processes: the scenes of these tests need none."""
-        from contextlib import asynccontextmanager
-
-        @asynccontextmanager
-        async def empty():
-            yield None
-
-        monkeypatch.setattr(_demo, "open_stage", empty)
-
     @pytest.mark.parametrize(
         ("error", "says"),
         [
@@ -90,6 +126,24 @@ class TestFailing:
         assert f"✗ two           {says}" == lines[2]
         assert "· three         not reached: two went wrong" == lines[-2]
         assert lines[-1].startswith("1 of 3 as it must be, in ")
+        told = isinstance(error, SpiffeError)
+        assert told == ("                next: play it again; if it fails again, report it with these lines" in lines)
+
+    def test_without_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Steps about tokens are skipped, what needs none is played; not all was shown, so the exit code is 1."""
+        monkeypatch.setattr("spiffe_client.dev.token_broker._broker.find_spec", lambda name: None)
+        scenes = [
+            Scene("one", "", fine), Scene("token", "", breaking(Broken("played")), tokens=True), Scene("three", "", fine),
+        ]  # fmt: skip
+        monkeypatch.setattr(_demo, "STORY", scenes)
+        outcome = run_command("demo")
+        lines = outcome.out.splitlines()
+        assert 1 == outcome.code
+        assert "· token         skipped: it needs the extra `dev`: pip install 'spiffe-client[dev]'" == lines[2]
+        assert "✓ three         went well" == lines[3]
+        assert (True, True) == (lines[-1].startswith("2 of 3 as it must be"), lines[-1].endswith("; 1 skipped"))
+        about_tokens = {*NAMES[NAMES.index("exchange") :]} - {"withdrawal"}
+        assert about_tokens == {scene.name for scene in _story.STORY if scene.tokens}
 
     def test_for_programs(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The state of each step, and the sum."""
@@ -226,6 +280,59 @@ class TestScenes:
         stage.caller = FakeChild({"seconds": 1.0, "calls": 9, "refusals": refusals})  # type: ignore[assignment]
         with pytest.raises(Broken, match="the caller still calls"):
             await _refusals.withdrawal(stage, silent)
+
+
+@pytest.mark.anyio
+class TestTokenScenes:
+    """The same for those about tokens: each notices when something is let in that must not be."""
+
+    @pytest.fixture
+    async def stage(self):
+        async with DevTrustDomain(HOME) as home:
+            stage = Stage(home, None, FakeChild(), FakeChild())  # type: ignore[arg-type]
+            async with stage.stack:
+                await _tokens.exchange(stage, silent)
+                yield stage
+
+    async def test_a_token_that_is_bound_to_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The service lets it in all the same."""
+
+        def loose(endpoint: str, token_broker: str, **options: Any) -> Workload:
+            return Workload(endpoint, token_broker=TokenBrokerOptions(token_broker, binding="none"), **options)
+
+        monkeypatch.setattr(_tokens, "Workload", loose)
+        async with DevTrustDomain(HOME) as home:
+            stage = Stage(home, None, FakeChild(), FakeChild())  # type: ignore[arg-type]
+            async with stage.stack:
+                with pytest.raises(Broken, match="of type Bearer"):
+                    await _tokens.exchange(stage, silent)
+
+    async def test_more_than_may_be_had(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Granted."""
+        monkeypatch.setattr(_tokens, "_TOO_MUCH", "orders:read")
+        with pytest.raises(Broken, match="the token broker has granted orders:read"):
+            await _tokens.excess(stage, silent)
+
+    @pytest.mark.parametrize("letting_in", ["thief", "nobody"])
+    async def test_a_service_that_does_not_look(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch, letting_in: str
+    ) -> None:
+        """At the key: everybody is let in; or at what is right: nobody is."""
+        refused = httpx.Response(401, headers={"www-authenticate": 'DPoP error="invalid_token"'})
+
+        async def present(self: object, *, key: object) -> httpx.Response:
+            return httpx.Response(200) if letting_in == "thief" else refused
+
+        monkeypatch.setattr(_tokens.Office, "present", present)
+        says = "the service answered 200" if letting_in == "thief" else "its holder is refused, too"
+        with pytest.raises(Broken, match=says):
+            await _tokens.theft(stage, silent)
+
+    async def test_a_token_that_is_not_revoked(self, stage: Stage) -> None:
+        """The second time it was not active before: that proves nothing."""
+        await _tokens.revocation(stage, silent)
+        with pytest.raises(Broken, match="that is unknown"):
+            await _tokens.revocation(stage, silent)
 
 
 @pytest.mark.anyio

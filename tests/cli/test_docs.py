@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from spiffe_client.cli import _demo
-from spiffe_client.dev import CertificateAuthority, DevTrustDomain
+from spiffe_client.dev import CertificateAuthority, DevTokenBroker, DevTrustDomain
+from tests.support.audit_trails import write_trail
 from tests.support.command import press_ctrl_c, run_command
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
@@ -70,7 +71,10 @@ class TestLinks:
 class TestKeys:
     def test_every_table_is_looked_at(self) -> None:
         """The names of the tables; a new one wants a test here."""
-        expected = "error x509 event jwt bundles verify step doctor dev rotated demo"
+        expected = (
+            "error x509 event jwt bundles verify token introspect revoke step doctor "
+            "contract_check contract_show contract_diff inventory audit_verify audit_show audit_report dev rotated demo"
+        )
         assert expected.split() == list(PROMISED)
 
     def test_x509(self, domain: DevTrustDomain) -> None:
@@ -100,6 +104,24 @@ class TestKeys:
         words = ["verify", str(tmp_path / "chain"), "--bundle", f"dev.example={tmp_path / 'bundle'}"]
         check("verify", run_command(*words, "--json").record)
 
+    def test_tokens(self, domain: DevTrustDomain, broker: DevTokenBroker) -> None:
+        """Of all three commands; with the token, which is promised only on request."""
+        here = ["--token-broker", broker.issuer, "--socket", domain.endpoint, "--json"]
+        details = '[{"type":"payment"}]'
+        words = ["token", "orders:read", "--details", details, "--binding", "none", "--show-token"]
+        record = run_command(*words, *here).record
+        check("token", record)
+        token = record["token"].encode()
+        check("introspect", run_command("introspect", *here, stdin=token).record)
+        check("revoke", run_command("revoke", *here, stdin=token).record)
+
+    def test_doctor_at_a_token_broker(self, domain: DevTrustDomain, broker: DevTokenBroker) -> None:
+        """Each step is on the page."""
+        words = ["doctor", "orders:read", "--token-broker", broker.issuer, "--socket", domain.endpoint, "--json"]
+        for step in run_command(*words).records[:-1]:
+            check("step", step)
+            assert f"| `{step['step']}` |" in PAGE
+
     def test_doctor(self, domain: DevTrustDomain) -> None:
         """Each step, and the last object."""
         *steps, summary = run_command("doctor", "--json", "--socket", domain.endpoint).records
@@ -107,6 +129,27 @@ class TestKeys:
             check("step", step)
             assert f"| `{step['step']}` |" in PAGE
         assert PROMISED["doctor"] == set(summary)
+
+    def test_audit(self, tmp_path: Path) -> None:
+        """Of a good trail, and what is said of a changed one."""
+        trail = str(tmp_path / "audit.jsonl")
+        write_trail(Path(trail), 2)
+        record = run_command("audit", "verify", trail, "--json").record
+        check("audit_verify", record)
+        check("audit_show", run_command("audit", "show", trail, "--json").record)
+        check("audit_report", run_command("audit", "report", trail, "-o", str(tmp_path / "r"), "--json").record)
+        Path(trail).write_bytes(Path(trail).read_bytes()[50:])
+        assert ["code", "line", "message"] == list(run_command("audit", "verify", trail, "--json").record["refused"])
+        assert list(record) == ["file", "ok", "refused", "report"]
+
+    def test_contracts(self, tmp_path: Path) -> None:
+        """Of all that is said about contracts."""
+        old, new = str(Path(__file__).parents[2] / "docs" / "closer.toml"), str(tmp_path / "new.toml")
+        Path(new).write_text(Path(old).read_text().replace("owner =", "#"))
+        check("contract_check", run_command("contract", "check", "--json", new).record)
+        check("contract_show", run_command("contract", "show", "--json", new).record)
+        check("contract_diff", run_command("contract", "diff", "--json", old, new).record)
+        check("inventory", run_command("inventory", "--json", str(tmp_path)).record)
 
     def test_dev(self) -> None:
         """The first object, and one for each rotation."""
@@ -117,7 +160,7 @@ class TestKeys:
             if len(seen) == 2:
                 press_ctrl_c()
 
-        run_command("dev", "--rotate-every", "0.01", "--json", react=react)
+        run_command("dev", "--token-broker", "--rotate-every", "0.01", "--json", react=react)
         check("dev", json.loads(seen[0]))
         check("rotated", json.loads(seen[1]))
 

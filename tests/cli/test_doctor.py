@@ -183,6 +183,22 @@ class TestHeader:
         finding = failed(outcome)
         assert "header" == finding["step"]
         assert "does not speak the Workload API" in finding["detail"]
+        assert finding["advice"].startswith("it is no gRPC server: ")
+
+    @pytest.mark.parametrize(
+        ("rude", "advice"),
+        [
+            (b"", "is that the agent? the Workload API is gRPC without TLS"),
+            (b"\x15\x03\x01\x00\x02\x02\x46", "it is no gRPC server: "),  # a TLS alert
+            (None, "the agent is there and too slow"),
+        ],
+    )
+    def test_who_hangs_up_or_says_nothing(self, world, rude: bytes | None, advice: str) -> None:
+        """As a server of TLS does that meets none: what comes behind would only meet the same."""
+        port = world.enter(lambda: _rude(rude))
+        finding = failed(doctor("--timeout", "0.5", "--socket", f"tcp://127.0.0.1:{port}"))
+        assert "header" == finding["step"]
+        assert finding["advice"].startswith(advice)
 
     @pytest.mark.parametrize("status", [Status.PERMISSION_DENIED, 99])
     def test_refused_for_another_reason(self, api: ScriptedWorkloadApi, status: Status | int) -> None:
@@ -283,6 +299,32 @@ class TestTls:
         outcome = run_command("doctor", "--socket", domain.endpoint)
         assert "see to: tls" == outcome.out.splitlines()[-1]
         assert "next: do not use it" in outcome.out
+
+
+def _rude(answer: bytes | None):
+    """A TCP port that takes a greeting, answers with these bytes and hangs up; None never does."""
+    from contextlib import asynccontextmanager
+
+    @asynccontextmanager
+    async def serve():
+        async def one(client):
+            async with client:
+                try:
+                    await client.receive()
+                except anyio.EndOfStream:  # who only looks whether somebody listens
+                    return
+                if answer is None:
+                    await anyio.sleep_forever()
+                if answer:
+                    await client.send(answer)
+
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        async with listener, anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, one)
+            yield listener.extra(anyio.abc.SocketAttribute.local_port)
+            tasks.cancel_scope.cancel()
+
+    return serve()
 
 
 def _tcp_to(endpoint: str):

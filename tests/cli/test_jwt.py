@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from spiffe_client._clock import SYSTEM_CLOCK
 from spiffe_client._grpc import Status
@@ -13,11 +14,13 @@ from spiffe_client._redact import fingerprint
 from spiffe_client.dev import CertificateAuthority, DevTrustDomain
 from spiffe_client.svid import JwtSvid
 from spiffe_client.workload_api._jwt_messages import JwtSvidEntry, JwtSvidRequest, JwtSvidResponse
+from spiffe_client.workload_api._messages import X509SvidEntry, X509SvidResponse
 from tests.support.command import press_ctrl_c, run_command
 from tests.support.scripted_workload_api import NO_IDENTITY, Fail, RecordedCall, ScriptedWorkloadApi
 from tests.support.tokens import compact
 
 WORKLOAD = "spiffe://dev.example/workload"
+PKCS8_DER = (Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 CA = CertificateAuthority("dev.example")
 
 
@@ -97,6 +100,42 @@ class TestFailures:
         assert (2, "", []) == (outcome.code, outcome.out, api.calls)
         assert says in outcome.err
 
+    def test_another_identity_than_it_has(self, world, domain: DevTrustDomain) -> None:
+        """Which ones it has is said, a few of many; nothing of it waits for a registration."""
+        words = ["jwt", "orders", "--subject", "spiffe://dev.example/nobody", "--json", "--socket", domain.endpoint]
+        error = run_command(*words).record["error"]
+        assert "no_identity_issued" == error["code"]
+        assert f"spiffe://dev.example/nobody is not issued to this process, which is {WORKLOAD}" == error["message"]
+        assert error["advice"].startswith("say one of these with --subject")
+        for number in range(6):
+            world.call(lambda number=number: domain.register(f"spiffe://dev.example/w{number}", any=True))
+        message = run_command(*words).record["error"]["message"]
+        assert message.endswith(f"which is {WORKLOAD}, {', '.join(f'spiffe://dev.example/w{n}' for n in range(4))} and 2 more")
+
+    def test_an_identity_without_tokens(self, world, api: ScriptedWorkloadApi, domain: DevTrustDomain) -> None:
+        """It has that one: then the agent's words are all there is to say."""
+        api.script("FetchJWTSVID", NO_IDENTITY)
+        svid = domain.ca.issue_x509_svid(WORKLOAD)
+        entry = X509SvidEntry(
+            WORKLOAD, b"".join(svid.ders), svid.private_key.private_bytes(*PKCS8_DER), domain.ca.x509_bundle.to_der(), ""
+        )
+        api.script("FetchX509SVID", X509SvidResponse((entry,)))
+        words = ["jwt", "orders", "--subject", WORKLOAD, "--json", "--socket", api.endpoint]
+        assert "no identity is issued to this process (yet)" in run_command(*words).record["error"]["message"]
+
+    @pytest.mark.parametrize(
+        ("words", "asked"),
+        [([], ["FetchJWTSVID"]), (["--subject", WORKLOAD], ["FetchJWTSVID", "FetchX509SVID"])],
+    )
+    def test_no_identity_at_all(self, api: ScriptedWorkloadApi, words: list[str], asked: list[str]) -> None:
+        """There is none to name, and without `--subject` none is looked for."""
+        api.script("FetchJWTSVID", NO_IDENTITY)
+        api.script("FetchX509SVID", NO_IDENTITY)
+        error = run_command("jwt", "orders", *words, "--json", "--socket", api.endpoint).record["error"]
+        assert ("no_identity_issued", asked) == (error["code"], [call.method for call in api.calls])
+        assert "no identity is issued to this process (yet)" in error["message"]
+        assert error["advice"].startswith("register this process")
+
     @pytest.mark.parametrize("show", [[], ["--json"]])
     def test_a_broken_token_is_not_shown_in_the_error(self, api: ScriptedWorkloadApi, show: list[str]) -> None:
         """Not even a part of it: a signature over other claims is still a signature."""
@@ -168,4 +207,4 @@ class TestWatch:
 def _at_once(call: RecordedCall) -> JwtSvidResponse:
     """A token that is to be renewed at once."""
     audience = JwtSvidRequest.decode(call.request).audience
-    return JwtSvidResponse((JwtSvidEntry(WORKLOAD, CA.issue_jwt_svid(WORKLOAD, audience, ttl=0.01), ""),))
+    return JwtSvidResponse((JwtSvidEntry(WORKLOAD, CA.issue_jwt_svid(WORKLOAD, audience, ttl=2), ""),))

@@ -29,7 +29,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
 
 class TestHelp:
     @pytest.mark.parametrize(
-        "command", ["x509", "jwt", "bundles", "verify", "doctor", "dev", "demo"]
+        "command",
+        ["x509", "jwt", "bundles", "verify", "token", "introspect", "revoke", "doctor", "audit", "dev", "demo"],
     )
     def test_each_command_explains_itself(self, command: str) -> None:
         """`--help` shows usage and ends well."""
@@ -167,7 +168,10 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("environ", "advice"),
         [
-            ({}, "next: set it; to try without an agent run `spiffe-client dev`"),
+            (
+                {},
+                "next: set SPIFFE_ENDPOINT_SOCKET, or pass --socket; to try without an agent run `spiffe-client dev`",
+            ),
             (
                 {"SPIFFE_ENDPOINT_SOCKET": "nonsense"},
                 "next: correct SPIFFE_ENDPOINT_SOCKET, or say another address with --socket",
@@ -178,6 +182,13 @@ class TestFailures:
         """Nothing is set, or nonsense (Workload Endpoint §4)."""
         outcome = run_command("x509", env=environ)
         assert (1, advice) == (outcome.code, outcome.err.splitlines()[1])
+        assert "in code" not in outcome.err
+
+    def test_an_address_may_be_said_here(self) -> None:
+        """The library speaks of code; on a command line it is an option, for `doctor` as well."""
+        for command in ("x509", "doctor"):
+            outcome = run_command(command)
+            assert "tcp://127.0.0.1:8081, or pass --socket\n" in outcome.out + outcome.err
 
 
 class TestCtrlC:

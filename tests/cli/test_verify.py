@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spiffe_client.bundle import SpiffeBundle
 from spiffe_client.cli._verify import _ALL, Kind
 from spiffe_client.dev import CertificateAuthority, DevTrustDomain
 from spiffe_client.svid import X509Svid
@@ -17,11 +18,14 @@ from spiffe_client.workload_api._messages import X509BundlesResponse
 from tests.support.command import Outcome, on_terminal, press_ctrl_c, run_command, start_command
 from tests.support.pki import days, new_authority
 from tests.support.scripted_workload_api import ScriptedWorkloadApi
+from tests.support.tokens import compact
 
 CA = CertificateAuthority("dev.example")
 PEER = "spiffe://dev.example/peer"
 SVID: X509Svid = CA.issue_x509_svid(PEER)
-TOKEN = CA.issue_jwt_svid(PEER, "orders")
+# Good for longer than a run of all tests takes.
+TOKEN = CA.issue_jwt_svid(PEER, "orders", ttl=6 * 3600)
+TOO_LATE = "have a new one issued; or is this machine's clock wrong? --at judges as of another time"
 
 
 @pytest.fixture
@@ -74,7 +78,12 @@ class TestChain:
         outcome = verify(*words)
         assert 1 == outcome.code
         assert "✗ signed " in outcome.out
-        assert outcome.out.splitlines()[-1].startswith("refused: 1 of ")
+        refused, advice = outcome.out.splitlines()[-2:]
+        assert refused.startswith("refused: 1 of ")
+        assert advice == (
+            "next: the bundle may be old, or of another trust domain of this name: where dev.example is trusted, "
+            "`spiffe-client bundles --document --trust-domain dev.example` prints the current one"
+        )
 
     def test_no_svid_at_all(self, files: Path) -> None:
         """A leaf with two IDs claims neither (X509-SVID §2)."""
@@ -82,7 +91,7 @@ class TestChain:
         (files / "two.pem").write_bytes(leaf.chain_pem)
         words = [str(files / "two.pem"), "--bundle", f"dev.example={files / 'bundle.pem'}"]
         record = verify(*words, "--json").record
-        assert (False, None) == (record["ok"], record["claimed_id"])
+        assert (False, None, "") == (record["ok"], record["claimed_id"], record["advice"])
 
     def test_as_of_another_time(self, files: Path) -> None:
         """What was good last year is no longer, and the other way round."""
@@ -90,14 +99,18 @@ class TestChain:
         (files / "old.pem").write_bytes(root.leaf(PEER, not_before=days(-3), not_after=days(-2)).chain_pem)
         (files / "root.pem").write_bytes(root.bundle().to_pem())
         words = [str(files / "old.pem"), "--bundle", f"dev.example={files / 'root.pem'}"]
-        assert 1 == verify(*words).code
+        outcome = verify(*words)
+        assert 1 == outcome.code
+        assert f"next: {TOO_LATE}" == outcome.out.splitlines()[-1]
         assert 0 == verify(*words, "--at", days(-2.5).isoformat()).code
 
     def test_by_the_agents_bundles(self, domain: DevTrustDomain, files: Path) -> None:
         """Without `--bundle` the Workload API is asked whom to trust."""
         (files / "own.pem").write_bytes(domain.ca.issue_x509_svid(PEER).chain_pem())
         assert 0 == verify(str(files / "own.pem"), "--socket", domain.endpoint).code
-        assert 1 == verify(str(files / "chain.pem"), "--socket", domain.endpoint).code
+        refused = verify(str(files / "chain.pem"), "--socket", domain.endpoint)
+        assert 1 == refused.code
+        assert "next: it may be of another trust domain of this name, or older than the authorities of dev.example: " in refused.out
 
     def test_an_agents_bundle_of_no_use(self, api: ScriptedWorkloadApi, files: Path) -> None:
         """It is noted, and verification goes on without it."""
@@ -126,9 +139,9 @@ class TestChain:
         (files / "old.pem").write_bytes(root.leaf(PEER, not_before=days(-3), not_after=days(-2)).chain_pem)
         (files / "root.pem").write_bytes(root.bundle().to_pem())
         expired = verify(str(files / "old.pem"), "--bundle", f"dev.example={files / 'root.pem'}")
-        assert "refused: 1 of 19 checks failed" == expired.out.splitlines()[-1]
+        assert "refused: 1 of 19 checks failed" == expired.out.splitlines()[-2]
         unknown = verify(str(files / "old.pem"), "--bundle", f"dev.example={files / 'bundle.pem'}")
-        assert "checks failed, those that need them were not made" in unknown.out.splitlines()[-1]
+        assert "checks failed, those that need them were not made" in unknown.out.splitlines()[-2]
 
     @pytest.mark.parametrize(
         ("file", "kind", "more"),
@@ -180,6 +193,29 @@ class TestToken:
         words = ["--bundle", f"dev.example={files / 'bundle.jwks'}", "--audience", "billing", "--json"]
         record = verify(*words, stdin=TOKEN.encode()).record
         assert (False, None, PEER) == (record["ok"], record["id"], record["claimed_id"])
+        assert record["advice"].startswith("who sent it has to ask for one for this audience")
+
+    def test_an_expired_one(self, files: Path) -> None:
+        """A new one is needed, or the right time (JWT-SVID §3.3)."""
+        words = ["--bundle", f"dev.example={files / 'bundle.jwks'}", "--audience", "orders", "--json"]
+        record = verify(*words, "--at", "2099-01-01T00:00:00Z", stdin=TOKEN.encode()).record
+        assert (["in_time"], TOO_LATE) == ([c["name"] for c in record["checks"] if not c["ok"]], record["advice"])
+
+    def test_a_key_that_the_bundle_has_not(self, files: Path) -> None:
+        """What comes first is advised on, though it is for somebody else, too (JWT-SVID §4)."""
+        token = CertificateAuthority("dev.example").issue_jwt_svid(PEER, "orders").encode()
+        words = ["--bundle", f"dev.example={files / 'bundle.jwks'}", "--audience", "billing", "--json"]
+        record = verify(*words, stdin=token).record
+        assert ["signature", "for_us"] == [c["name"] for c in record["checks"] if not c["ok"]]
+        assert "`spiffe-client bundles --document --trust-domain dev.example` prints" in record["advice"]
+
+    def test_a_key_that_the_bundle_has_not_and_nobody_is_named(self, files: Path) -> None:
+        """A claim that is no date: whose bundle it would be is not said then, only what is clear."""
+        token = compact({"alg": "ES256", "kid": "x"}, {"sub": PEER, "aud": ["orders"], "exp": "soon"}).encode()
+        words = ["--bundle", f"dev.example={files / 'bundle.jwks'}", "--audience", "orders", "--json"]
+        record = verify(*words, stdin=token).record
+        assert ["expiry", "signature"] == [c["name"] for c in record["checks"] if not c["ok"]]
+        assert (None, "") == (record["claimed_id"], record["advice"])
 
     def test_garbage_of_three_parts(self, files: Path) -> None:
         """It claims nothing, and is not repeated."""
@@ -267,8 +303,43 @@ class TestBadInput:
 
     def test_a_bundle_of_the_wrong_kind(self, files: Path) -> None:
         """Certificates do not verify tokens (Workload API §5.3)."""
-        words = ["--bundle", f"dev.example={files / 'bundle.pem'}", "--audience", "orders", "--json"]
-        assert "bundle_invalid" == verify(*words, stdin=TOKEN.encode()).record["error"]["code"]
+        bundle = files / "bundle.pem"
+        words = ["--bundle", f"dev.example={bundle}", "--audience", "orders", "--json"]
+        error = verify(*words, stdin=TOKEN.encode()).record["error"]
+        assert "bundle_invalid" == error["code"]
+        assert error["message"].startswith(f"{bundle} is no bundle of dev.example to verify a JWT-SVID with: not a JSON")
+        assert error["advice"].startswith(
+            "--bundle dev.example=FILE wants a JWK Set or a SPIFFE bundle document; "
+            "`spiffe-client bundles --document --trust-domain dev.example` prints"
+        )
+
+    @pytest.mark.parametrize("content", [b"", b"hello", b"\x30\x03abc", b'{"keys": 1}'])
+    def test_a_bundle_that_is_none(self, files: Path, content: bytes) -> None:
+        """Which file, whose it should be, and what it should hold."""
+        (files / "bad").write_bytes(content)
+        words = [str(files / "chain.pem"), "--bundle", f"dev.example={files / 'bad'}", "--json"]
+        error = verify(*words).record["error"]
+        assert "bundle_invalid" == error["code"]
+        assert error["message"].startswith(f"{files / 'bad'} is no bundle of dev.example to verify a certificate chain with: ")
+        assert "wants PEM or DER certificates, or a SPIFFE bundle document" in error["advice"]
+
+    def test_keys_for_something_else(self, files: Path) -> None:
+        """A JWK Set of JWT authorities for a chain, X.509 authorities for a token: each has keys, and none for this."""
+        document = SpiffeBundle(CA.trust_domain, CA.x509_bundle.authorities, ())
+        (files / "x509.json").write_bytes(document.to_json())
+        chain = [str(files / "chain.pem"), "--bundle", f"dev.example={files / 'bundle.jwks'}"]
+        token = [str(files / "token.jwt"), "--bundle", f"dev.example={files / 'x509.json'}", "--audience", "orders"]
+        for words in (chain, token):
+            error = verify(*words, "--json").record["error"]
+            assert "bundle_invalid" == error["code"]
+            assert error["message"].endswith(" with: none of its keys is for that")
+
+    def test_a_bundle_that_trusts_nothing(self, files: Path) -> None:
+        """No keys at all is a bundle (Trust Domain and Bundle §4.1.3): it is judged by, and refuses all."""
+        (files / "empty").write_bytes(b'{"keys": []}')
+        for words in ([str(files / "chain.pem")], [str(files / "token.jwt"), "--audience", "orders"]):
+            record = verify(*words, "--bundle", f"dev.example={files / 'empty'}", "--json").record
+            assert (False, PEER) == (record["ok"], record["claimed_id"])
 
     def test_two_bundles_for_one_trust_domain(self, files: Path) -> None:
         """Which one is meant?"""

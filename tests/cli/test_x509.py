@@ -133,7 +133,7 @@ class TestFailures:
         [
             (NO_IDENTITY, "no_identity_issued", "register this process"),
             (Fail(Status.PERMISSION_DENIED, "no"), "access_denied", "whoever runs the agent"),
-            (Fail(Status.UNAVAILABLE, "starting"), "unavailable", "is the agent running?"),
+            (Fail(Status.UNAVAILABLE, "starting"), "unavailable", "cannot answer now: its log"),
             (Fail(Status.UNIMPLEMENTED), "unimplemented", "update the agent"),
             (Fail(Status.INTERNAL, "boom"), "unexpected_status", "log says more"),
             (DROP, "unavailable", "is the agent running?"),

@@ -218,7 +218,7 @@ class TestFile:
             (b"[[entry]\n", "dev.toml: not TOML: .*line 1"),
             (b"entry = 5\n", "dev.toml: field entry: each entry is a table"),
             (b"entry = [5]\n", "dev.toml: entry 1: each entry is a table"),
-            (b"entries = []\n", "dev.toml: field 'entries': there is no such field"),
+            (b"entries = []\n", r"dev.toml: field 'entries': there is no such field; there are \[\[entry\]\] tables, and for a token broker \[\[client\]\] and \[\[issuer\]\]"),
             (b"\xff", "dev.toml: not TOML"),
             (b"a = " + b"[" * 5000, "dev.toml: not TOML"),
             (b"a = " + b"9" * 5000, "dev.toml: not TOML"),

@@ -12,6 +12,7 @@ import pytest
 
 from spiffe_client import errors
 from spiffe_client.ids import SpiffeId, TrustDomain
+from spiffe_client.policy import Decision
 
 ALL = [getattr(errors, n) for n in errors.__all__ if inspect.isclass(getattr(errors, n))]
 PEER = SpiffeId.parse("spiffe://a.test/x")
@@ -22,6 +23,10 @@ MADE = [
     errors.PeerUnverifiedError("no", peer=PEER),
     errors.StaleError("old", reason="expired"),
     errors.InvalidIdError("x"),
+    errors.ContractError("x", path="agent.id"),
+    errors.DeniedError("no", decision=Decision(allowed=False, reason="rate")),
+    errors.AttenuationError("x", asked="a b", held="a"),
+    errors.AuditError("x", line=3),
 ]
 
 

@@ -11,7 +11,7 @@ import anyio
 import httpx
 import pytest
 
-from spiffe_client.authorize import allow, custom
+from spiffe_client.authorize import allow, custom, member_of
 from spiffe_client.errors import (
     PeerError,
     PeerNotAllowedError,
@@ -131,6 +131,18 @@ class TestServerThatRefuses:
         assert find(e.value, PeerError) is None
         assert any("may have refused this one (spiffe://shop.test/web)" in note for note in e.value.__notes__)
         assert [] == seen
+
+    @pytest.mark.parametrize("rule", [allow("spiffe://shop.test/admin"), member_of("other.test")], ids=["allow", "member_of"])
+    async def test_hint_and_words_whatever_the_connection_dies_of(self, face, serve, http2, web, rule) -> None:
+        """An alert, an end or a reset, in the handshake or after it: never without a word, never without the hint."""
+        url = serve(SHOP, shop_app(), authorize=rule)
+        async with open_client(face, web, http2=http2) as client:
+            with pytest.raises(httpx.TransportError) as e:
+                await client.get(f"{url}/")
+
+        assert find(e.value, PeerError) is None
+        assert str(e.value)
+        assert [True] == ["may have refused this one (spiffe://shop.test/web)" in note for note in e.value.__notes__]
 
     async def test_alert(self, face, shop, web, tmp_path) -> None:
         """Other servers send an alert: its name is told, also where asyncio leaves it unmapped and trio hides it."""
@@ -279,6 +291,8 @@ class TestBrokenOff:
             request = client.client.build_request("GET", url)
             if face.is_async:
                 response = await transport.handle_async_request(request)
+                chunks = aiter(response.stream)
+                assert [chunk async for chunk in chunks]  # an iterator like any other
                 await response.stream.aclose()
                 await response.stream.aclose()
             else:

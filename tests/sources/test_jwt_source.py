@@ -368,6 +368,23 @@ class TestWithdrawal:
             await world.clock.advance(299)
             assert one is await source.fetch_jwt_svid("a")
 
+    async def test_a_token_whose_authority_is_retired_is_dropped(self, world, source) -> None:
+        """A key that left the bundle signs nothing any more (Trust Domain and Bundle): its tokens are not handed out."""
+        async with source:
+            one = await source.fetch_jwt_svid("a")
+            other = CertificateAuthority("other.example").jwt_bundle
+            world.api.jwt_bundles.say(BundleSet([other]))  # says nothing of our own authorities
+            await settle()
+            assert one is await source.fetch_jwt_svid("a")
+            world.api.authority.rotate_jwt_authority()
+            world.api.jwt_bundles.say(BundleSet([world.api.authority.jwt_bundle]))
+            await settle()
+            assert one is await source.fetch_jwt_svid("a")  # the old one is still published
+            world.api.authority.retire_old_authorities()
+            world.api.jwt_bundles.say(BundleSet([world.api.authority.jwt_bundle]))
+            await settle()
+            assert one.key_id != (await source.fetch_jwt_svid("a")).key_id
+
     async def test_withdrawn_bundles_drop_all_tokens(self, world, source) -> None:
         """Who may not even know the bundles has no identity any more: everything is dropped."""
         async with source:

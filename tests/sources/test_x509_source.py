@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import threading
 from dataclasses import FrozenInstanceError
 from datetime import timedelta
@@ -275,6 +276,27 @@ class TestReading:
             await world.clock.advance(1)
             assert "fresh" == source.health.state
             assert "spiffe://prod.example/billing" == str(source.svid.id)
+
+    async def test_what_is_held_is_held_until_it_is_not(self, world, source, monkeypatch) -> None:
+        """`holds`, asked at each read and write: no after an update, in a child, after a stop; yes when it merely expired."""
+        assert not source.holds(None)
+        async with source:
+            first = source.x509_context
+            assert source.holds(first)
+            world.api.x509.say(world.api.context("/billing"))
+            await source.wait_updated()
+            second = source.x509_context
+            assert (False, True) == (source.holds(first), source.holds(second))
+            with monkeypatch.context() as child:
+                child.setattr(os, "getpid", lambda: 1)
+                assert not source.holds(second)
+            world.clock.skew += timedelta(seconds=3600)  # nobody has looked at the clock yet
+            with pytest.raises(StaleError):
+                _ = source.x509_context
+            assert source.holds(second)
+            source.stop("compromised")
+            assert not source.holds(second)
+        assert not source.holds(second)
 
     async def test_a_wall_clock_set_back_does_not_expire(self, world, source) -> None:
         """Expiry goes by the wall clock of the moment, not by a timer set earlier."""

@@ -1,76 +1,7 @@
-"""A clock that stands still until a test moves it on."""
+"""The clock that a test moves; it is public."""
 
 from __future__ import annotations
 
-import asyncio
-import heapq
-import sys
-from datetime import UTC, datetime, timedelta
-
-import anyio
-from anyio.lowlevel import checkpoint
+from spiffe_client.testing import ManualClock, settle
 
 __all__ = ["ManualClock", "settle"]
-
-
-async def settle() -> None:
-    """Return when every other task waits for something: a deadline, an event, a message.
-
-    anyio's `wait_all_tasks_blocked` does the same and naps for 0.1 s on asyncio each time.
-    """
-    if "trio" in sys.modules and sys.modules["trio"].lowlevel.in_trio_task():
-        await anyio.wait_all_tasks_blocked()
-        return
-    this = asyncio.current_task()
-    quiet = 0
-    while quiet < 3:
-        await asyncio.sleep(0)
-        waiters = [task._fut_waiter for task in asyncio.all_tasks() if task is not this]  # type: ignore[attr-defined]
-        quiet = quiet + 1 if all(w is not None and not w.done() for w in waiters) else 0
-
-
-class ManualClock:
-    """A `Clock` whose time passes only in `advance`."""
-
-    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
-        self._start = start
-        self._elapsed = 0.0
-        self._serial = 0
-        self._sleepers: list[tuple[float, int, anyio.Event]] = []
-        #: Set this to move the wall clock alone, as an administrator may.
-        self.skew = timedelta(0)
-
-    def now(self) -> datetime:
-        return self._start + timedelta(seconds=self._elapsed) + self.skew
-
-    def monotonic(self) -> float:
-        return self._elapsed
-
-    async def sleep(self, seconds: float) -> None:
-        if seconds <= 0:
-            await checkpoint()
-            return
-        self._serial += 1
-        sleeper = (self._elapsed + seconds, self._serial, anyio.Event())
-        heapq.heappush(self._sleepers, sleeper)
-        try:
-            await sleeper[2].wait()
-        finally:
-            if sleeper in self._sleepers:
-                self._sleepers.remove(sleeper)
-                heapq.heapify(self._sleepers)
-
-    @property
-    def sleepers(self) -> int:
-        """How many wait for their time."""
-        return len(self._sleepers)
-
-    async def advance(self, seconds: float) -> None:
-        """Let this much time pass, waking each sleeper at its own moment."""
-        target = self._elapsed + seconds
-        await settle()
-        while self._sleepers and self._sleepers[0][0] <= target:
-            self._elapsed, _, event = heapq.heappop(self._sleepers)
-            event.set()
-            await settle()
-        self._elapsed = target

@@ -22,6 +22,7 @@ __all__ = [
     "distinguished",
     "key_usage",
     "patched",
+    "patched_der",
     "private_der",
     "raw_extension",
     "sans",
@@ -159,6 +160,11 @@ def raw_extension(oid: str, value: bytes = b"nonsense") -> x509.UnrecognizedExte
 
 def patched(certificate: x509.Certificate, old: bytes, new: bytes, issuer: Signed) -> x509.Certificate:
     """What no builder makes: a certificate with some bytes replaced by as many, and signed again."""
+    return x509.load_der_x509_certificate(patched_der(certificate, old, new, issuer))
+
+
+def patched_der(certificate: x509.Certificate, old: bytes, new: bytes, issuer: Signed) -> bytes:
+    """The same, where `cryptography` may not be able to read it."""
     body = certificate.tbs_certificate_bytes
     assert old in body
     assert len(old) == len(new)
@@ -166,4 +172,4 @@ def patched(certificate: x509.Certificate, old: bytes, new: bytes, issuer: Signe
     algorithm = bytes.fromhex("300a06082a8648ce3d040302")  # ecdsa-with-SHA256
     signature = b"\0" + issuer.key.sign(body, ec.ECDSA(hashes.SHA256()))
     inner = body + algorithm + bytes([0x03, len(signature)]) + signature
-    return x509.load_der_x509_certificate(b"\x30\x82" + len(inner).to_bytes(2, "big") + inner)
+    return b"\x30\x82" + len(inner).to_bytes(2, "big") + inner

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -101,6 +102,7 @@ class Authority:
         self,
         *uris: str,
         dns: Collection[str] = (),
+        ips: Collection[str] = (),
         key: Key | None = None,
         subject: x509.Name | None = None,
         san_critical: bool = False,
@@ -121,6 +123,7 @@ class Authority:
             not_after or days(1),
         )
         sans = [*map(x509.UniformResourceIdentifier, uris), *map(x509.DNSName, dns)]
+        sans += [x509.IPAddress(ip_address(ip)) for ip in ips]
         builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=san_critical)
         if eku is not None:
             builder = builder.add_extension(x509.ExtendedKeyUsage(eku), critical=False)

@@ -91,11 +91,16 @@ class Wire:
     """A client and a server over two buffers."""
 
     def __init__(
-        self, client: ssl.SSLContext, server: ssl.SSLContext, *, session: ssl.SSLSession | None = None
+        self,
+        client: ssl.SSLContext,
+        server: ssl.SSLContext,
+        *,
+        session: ssl.SSLSession | None = None,
+        server_hostname: str = "peer.test",
     ) -> None:
         self.to_client, self.to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = client.wrap_bio(
-            self.to_client, self.to_server, server_hostname="peer.test", session=session
+            self.to_client, self.to_server, server_hostname=server_hostname, session=session
         )
         self.server = server.wrap_bio(self.to_server, self.to_client, server_side=True)
 

@@ -23,7 +23,7 @@ from spiffe_client.errors import (
 )
 from spiffe_client.ids import TrustDomain
 from spiffe_client.svid import JwtSvid, examine_jwt_svid, verify_jwt_svid
-from spiffe_client.svid._jose import parse_compact, signed_by
+from spiffe_client._jose import parse_compact, signed_by
 from tests.support.tokens import AT, ISSUED, b64, claims_for, compact, ec_key, public_jwk, rsa_key, sign_token
 
 A, B = TrustDomain("a.test"), TrustDomain("b.test")

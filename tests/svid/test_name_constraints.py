@@ -9,17 +9,22 @@ from cryptography import x509
 from cryptography.x509 import DirectoryName, DNSName, IPAddress, RFC822Name
 from cryptography.x509 import UniformResourceIdentifier as Uri
 
+from spiffe_client.bundle import Certificate
 from spiffe_client.errors import X509SvidError
-from spiffe_client.svid import verify_x509_svid
+from spiffe_client.svid import examine_x509_svid, verify_x509_svid
 from tests.support.odd_certificates import (
     AT,
+    HOUR,
     Signed,
     bundle_of,
     distinguished,
     key_usage,
+    patched_der,
+    raw_extension,
     sans,
     sign_ca,
     sign_certificate,
+    sign_leaf,
 )
 
 ID = Uri("spiffe://a.test/peer")
@@ -72,7 +77,7 @@ class TestUri:
         """RFC 5280 §6.1.3(c)."""
         assert ID.value == verify(None, [Uri("b.test"), Uri(".a.test")])
 
-    @pytest.mark.parametrize("uri", ["spiffe:///x", "urn:x", "spiffe://[/x"])
+    @pytest.mark.parametrize("uri", ["spiffe:///x", "urn:x", "spiffe://[/x", "https://[/x"])
     def test_a_uri_without_host(self, uri: str) -> None:
         """RFC 5280 §4.2.1.10: must be refused where a URI constraint applies."""
         outer = sign_ca(extra=limits([Uri("a.test")]))
@@ -169,3 +174,44 @@ class TestWhere:
         root = sign_ca()
         leaf = sign_certificate([USAGE, (sans(ID), True), *limits([Uri("b.test")])], issuer=root)
         assert verify_x509_svid([leaf.certificate], bundle_of(root), at=AT)
+
+
+@pytest.mark.parametrize("value", [b"\x30\x02\x05\x00", b"\x30\x00"], ids=bytes.hex)
+def test_constraints_that_cannot_be_read(value: bytes) -> None:
+    """RFC 5280 §4.2.1.10: a limit that nobody understands is not taken for none."""
+    root = sign_ca(extra=[(raw_extension("2.5.29.30", value), True)])
+    leaf = sign_leaf(root)
+    with pytest.raises(X509SvidError, match="names or name constraints cannot be read"):
+        verify_x509_svid([leaf.certificate], bundle_of(root), at=AT)
+
+
+def test_names_that_cannot_be_read() -> None:
+    """Nor is a name that nobody can compare: here a PrintableString with an asterisk."""
+    root = sign_ca(extra=limits([Uri("a.test")]))
+    leaf = sign_leaf(root, cn="x" * 5)
+    odd = patched_der(leaf.certificate, b"\x0c\x05xxxxx", b"\x13\x05xx*xx", root)
+    with pytest.raises(X509SvidError, match="names or name constraints cannot be read"):
+        verify_x509_svid([Certificate(odd)], bundle_of(root), at=AT)
+
+
+def test_many_names_and_many_constraints() -> None:
+    """Attack: a peer of a hostile trust domain has each of its names compared with each constraint, on each path."""
+    hosts = [DNSName(f"h{n}.b.test") for n in range(200)]
+    roots = [sign_ca(extra=limits(exclude=hosts))]
+    roots += [sign_ca(extra=limits(exclude=hosts), key=roots[0].key) for _ in range(3)]
+    names = [DNSName(f"n{n}.a.test") for n in range(100)]
+    leaf = sign_certificate([USAGE, (sans(ID, *names), True)], issuer=roots[0])
+    with pytest.raises(X509SvidError, match="too many names and name constraints"):
+        verify_x509_svid([leaf.certificate], bundle_of(*roots), at=AT)
+    few = sign_certificate([USAGE, (sans(ID, *names[:50]), True)], issuer=roots[0])
+    assert verify_x509_svid([few.certificate], bundle_of(*roots), at=AT)
+
+
+def test_constraints_are_not_looked_at_where_all_is_lost() -> None:
+    """A path that is refused for another reason costs nothing more; people are told everything."""
+    root = sign_ca(extra=[(raw_extension("2.5.29.30", b"\x30\x00"), True)], end=AT - HOUR / 2)
+    leaf = sign_leaf(root)
+    with pytest.raises(X509SvidError, match="the authority: expired"):
+        verify_x509_svid([leaf.certificate], bundle_of(root), at=AT)
+    broken = {c.name for c in examine_x509_svid([leaf.certificate], bundle_of(root), at=AT) if not c.ok}
+    assert {"dates", "name_constraints"} == broken

@@ -343,6 +343,14 @@ class TestUnreadable:
             [sign_leaf(inner), inner], root
         )
 
+    def test_an_authority_signed_by_nobody_knows_what(self) -> None:
+        """How it signed itself does not count, but that it cannot be read does."""
+        root = sign_ca()
+        sha256, unknown = bytes.fromhex("06082a8648ce3d040302"), bytes.fromhex("06082a8648ce3d04036f")
+        bundle = X509Bundle.parse_der(TrustDomain("a.test"), root.der.replace(sha256, unknown))
+        with pytest.raises(X509SvidError, match="the authority: cannot be read"):
+            verify_x509_svid([sign_leaf(root).certificate], BundleSet([bundle]), at=AT)
+
     def test_a_key_of_an_unknown_curve(self) -> None:
         """What the parser does not know it must not fall over."""
         root = sign_ca()

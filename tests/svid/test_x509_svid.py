@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from spiffe_client.errors import BundleNotFoundError, X509SvidError
 from spiffe_client.svid import X509Svid
+from tests.support.case_ids import kind_of
 from tests.support.odd_certificates import (
     AT,
     HOUR,
@@ -71,7 +72,7 @@ class TestParse:
     @pytest.mark.parametrize(
         "key",
         [ec_key(), ec_key("P-384"), ec_key("P-521"), rsa_key(), ed25519.Ed25519PrivateKey.generate()],
-        ids=repr,
+        ids=kind_of,
     )
     def test_kinds_of_key(self, key: ec.EllipticCurvePrivateKey) -> None:
         """X.509 allows Ed25519, which JWT-SVIDs do not."""
@@ -157,7 +158,7 @@ class TestKeyRefused:
             assert "the private key does not belong to the leaf" == refused(key=private_der(other))
 
     @pytest.mark.parametrize(
-        "key", [x25519.X25519PrivateKey.generate(), ed448.Ed448PrivateKey.generate()], ids=repr
+        "key", [x25519.X25519PrivateKey.generate(), ed448.Ed448PrivateKey.generate()], ids=kind_of
     )
     def test_other_kinds(self, key: object) -> None:
         """Keys that no SVID has."""

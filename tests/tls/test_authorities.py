@@ -101,6 +101,14 @@ class TestSelection:
         assert ([der(a)], []) == select(a.leaf("spiffe://a.test/me").sending(odd.certificate), a)
 
 
+    def test_an_intermediate_below_one_that_cannot_be_read(self) -> None:
+        """Which key signed that cannot be told, so nobody is left out for looking like its issuer."""
+        a, b = new_authority("a.test"), new_authority("b.test")
+        odd = odd_root("a.test", x509.ExtensionOID.AUTHORITY_KEY_IDENTIFIER, b"\xff\xff")
+        own = a.leaf("spiffe://a.test/me").sending(odd.certificate, b.certificate)
+        assert ([der(a), der(b)], []) == select(own, a, b)
+
+
 def odd_root(trust_domain: str, oid: x509.ObjectIdentifier, value: bytes) -> Authority:
     """A root with an extension that `cryptography` cannot read."""
     usual = new_authority(trust_domain, uri=None, ski=None)
@@ -136,6 +144,28 @@ class TestDenialOfService:
         tls = tls_of(context_of(inter.leaf("spiffe://a.test/me"), root, inter.cloned_by("b.test")))
         wire = Wire(tls.client_context(), plain_server(inter.leaf("spiffe://a.test/peer"))).handshake()
         assert "spiffe://a.test/peer" == str(peer_of(wire.client).id)
+
+    @pytest.mark.parametrize("subject", ["the inter", " The  Inter", "THE INTER "])
+    def test_look_alike_in_other_letters(self, subject: str) -> None:
+        """OpenSSL compares names without case and white space: shown to fail where bytes were compared."""
+        root = new_authority("a.test")
+        inter = root.intermediate(subject=name("The Inter"))
+        ski = inter.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+        twin = new_authority("b.test", subject=name(subject), ski=ski)
+        tls = tls_of(context_of(inter.leaf("spiffe://a.test/me"), root, twin))
+        wire = Wire(tls.client_context(), plain_server(inter.leaf("spiffe://a.test/peer"))).handshake()
+        assert "spiffe://a.test/peer" == str(peer_of(wire.client).id)
+
+    def test_look_alike_with_another_key_identifier(self) -> None:
+        """A leaf that does not say which key signed it leaves OpenSSL nothing but the name: shown to fail."""
+        root = new_authority("a.test")
+        inter = root.intermediate(subject=name("The Inter"))
+        twin = new_authority("b.test", subject=name("The Inter"))
+        tls = tls_of(context_of(inter.leaf("spiffe://a.test/me", aki=False), root, twin))
+        wire = Wire(tls.client_context(), plain_server(inter.leaf("spiffe://a.test/peer", aki=False))).handshake()
+        assert "spiffe://a.test/peer" == str(peer_of(wire.client).id)
+        ders, left_out = select(inter.leaf("spiffe://a.test/me"), root, twin)
+        assert ([der(root), der(twin)], []) == (ders, left_out)  # with an identifier the two are told apart
 
     def test_is_told_once(self) -> None:
         """An operator learns of it, and not at every rotation again."""

@@ -6,6 +6,7 @@ import os
 import ssl
 import stat
 import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,3 +190,15 @@ class TestRefusal:
         with pytest.raises(IdentityUnavailableError, match="OpenSSL refuses .* of spiffe://a.test/me: .*TOO_SMALL") as e:
             _material.load_svid(context, weak.svid)
         assert weak.key_pem.splitlines()[1].decode() not in f"{e.value!r}{e.value.__cause__!r}"
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_frames_hold_no_key(self, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Attack: a crash reporter that prints the variables of every frame, of the causes, too."""
+        monkeypatch.setattr(_material, "_WAYS", (WAYS[way],))
+        weak = ROOT.leaf("spiffe://a.test/me", key=RSA_KEY())
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_ciphers("DEFAULT@SECLEVEL=4")
+        with pytest.raises(IdentityUnavailableError) as e:
+            _material.load_svid(context, weak.svid)
+        frames = [f for error in (e.value, e.value.__cause__) for f, _ in traceback.walk_tb(error.__traceback__)]
+        assert not [f for f in frames if f.f_code.co_filename == _material.__file__]

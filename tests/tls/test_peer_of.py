@@ -11,6 +11,7 @@ import pytest
 from spiffe_client.errors import PeerUnverifiedError
 from spiffe_client.ids import SpiffeId, TrustDomain
 from spiffe_client.tls import Peer, peer_of
+from tests.support.case_ids import kind_of
 from tests.support.pki import new_authority
 from tests.support.tls_wire import Wire, context_of, plain_client, plain_server, tls_of
 
@@ -61,7 +62,7 @@ class TestPeerOf:
     @pytest.mark.parametrize(
         "other",
         [None, 42, "x", object(), Extra(None), SimpleNamespace(extensions={}), SimpleNamespace(extensions=None)],
-        ids=repr,
+        ids=kind_of,
     )
     def test_no_connection_in_it(self, other: object) -> None:
         """An error, never None: nobody can forget to look."""

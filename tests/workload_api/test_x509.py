@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spiffe_client.bundle import X509Bundle
 from spiffe_client.errors import BundleError, ProtocolError, SpiffeError, X509SvidError
 from spiffe_client.ids import TrustDomain
 from spiffe_client.workload_api import X509Context
@@ -375,3 +376,24 @@ class TestAnyBytes:
         except SpiffeError:
             return
         assert 1 == len(bundles)
+
+
+class TestForeignBundles:
+    def test_what_nobody_foresaw_costs_only_the_foreign_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Attack: a federated bundle that our reader falls over must not take our identity with it."""
+        foreign = "spiffe://b.test"
+
+        def parse(trust_domain: TrustDomain, der: bytes) -> X509Bundle:
+            if trust_domain == B.bundle().trust_domain:
+                raise ValueError("too many digits")
+            return parse_der(trust_domain, der)
+
+        parse_der = X509Bundle.parse_der
+        monkeypatch.setattr(X509Bundle, "parse_der", parse)
+        response = X509SvidResponse(svids=(GOOD,), federated_bundles={foreign: B.bundle().to_der()})
+        context, refused = read(response)
+        assert ORDERS == str(context.svid.id)
+        assert [A.bundle()] == list(context.bundles.values())
+        assert [f"X509SVIDResponse.federated_bundles: the bundle of '{foreign}' is left out: too many digits"] == [
+            str(e) for e in refused
+        ]

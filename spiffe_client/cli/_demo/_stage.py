@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from spiffe_client.cli._demo._process import Child, child_process
 from spiffe_client.dev import DevTrustDomain
 from spiffe_client.ids import SpiffeId, TrustDomain
 
-__all__ = ["CALLER", "HOME", "PARTNER", "SERVER", "Stage", "open_stage"]
+if TYPE_CHECKING:
+    from spiffe_client.cli._demo._desk import Desk
+    from spiffe_client.cli._demo._tokens import Office
+
+__all__ = ["AGENT", "CALLER", "HOME", "PARTNER", "SERVER", "Stage", "open_stage"]
 
 HOME, PARTNER = TrustDomain("dev.example"), TrustDomain("partner.example")
 SERVER, CALLER = SpiffeId(HOME, "/server"), SpiffeId(HOME, "/caller")
+AGENT = SpiffeId(HOME, "/agent")
 
 
 @dataclass(slots=True)
@@ -26,6 +32,9 @@ class Stage:
         server: The server process.
         caller: The process that calls it.
         port: Where the server listens, on the loopback interface.
+        stack: What a scene has opened, and is closed at the end.
+        office: A service that takes tokens, and who has one.
+        desk: An agent, and its task.
     """
 
     home: DevTrustDomain
@@ -33,6 +42,9 @@ class Stage:
     server: Child
     caller: Child
     port: int = 0
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    office: Office | None = None
+    desk: Desk | None = None
 
     @property
     def url(self) -> str:
@@ -51,4 +63,6 @@ async def open_stage() -> AsyncIterator[Stage]:
     ):
         home.federate_with(partner)
         partner.federate_with(home)
-        yield Stage(home, partner, server, caller)
+        stage = Stage(home, partner, server, caller)
+        async with stage.stack:
+            yield stage

@@ -6,17 +6,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from spiffe_client.cli._demo._agent import agent, approval, audit, delegation, stop, tenant
 from spiffe_client.cli._demo._process import Broken
 from spiffe_client.cli._demo._refusals import call_as, forgery, stranger, withdrawal
 from spiffe_client.cli._demo._rotation import rotation
 from spiffe_client.cli._demo._stage import CALLER, HOME, PARTNER, SERVER, Stage
+from spiffe_client.cli._demo._tokens import excess, exchange, revocation, theft
+from spiffe_client.cli._lines import Line
 from spiffe_client.errors import NoIdentityIssuedError
 from spiffe_client.workload_api import WorkloadApiClient
 
 __all__ = ["STORY", "Scene"]
 
-#: Words and values of what came out.
-Outcome: TypeAlias = tuple[str, Mapping[str, object]]
+#: Words and values of what came out, and lines to look at.
+Outcome: TypeAlias = tuple[str, Mapping[str, object], *tuple[Line, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +31,13 @@ class Scene:
         about: What is going on while it plays.
         play: Returns what came out; raises `Broken` or a `SpiffeError` if it went wrong. It can
             say how it goes.
+        tokens: Whether it needs a token broker, which is served by what the extra `dev` brings.
     """
 
     name: str
     about: str
     play: Callable[[Stage, Callable[[str], None]], Awaitable[Outcome]]
+    tokens: bool = False
 
 
 async def trust_domain(stage: Stage, say: Callable[[str], None]) -> Outcome:
@@ -97,5 +102,15 @@ STORY = (
     Scene("federation", "a workload of another trust domain calls", federation),
     Scene("stranger", "a stranger calls", stranger),
     Scene("forgery", "the other trust domain's authority forges the caller's identity", forgery),
+    Scene("exchange", "an agent trades its identity for a token", exchange, tokens=True),
+    Scene("excess", "it asks for more than it may have", excess, tokens=True),
+    Scene("theft", "its token is stolen", theft, tokens=True),
+    Scene("revocation", "its token is revoked", revocation, tokens=True),
     Scene("withdrawal", "taking the caller's identity back", withdrawal),
+    Scene("agent", "an agent works at a task", agent, tokens=True),
+    Scene("tenant", "it is talked into another tenant's invoices", tenant, tokens=True),
+    Scene("approval", "it asks for refunds", approval, tokens=True),
+    Scene("delegation", "it hands some of its work on", delegation, tokens=True),
+    Scene("stop", "it is stopped in the middle of a tool", stop, tokens=True),
+    Scene("audit", "looking at its audit trail", audit, tokens=True),
 )

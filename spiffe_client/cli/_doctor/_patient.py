@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -10,7 +10,7 @@ from spiffe_client.bundle import BundleSet, X509Bundle
 from spiffe_client.svid import X509Svid
 from spiffe_client.workload_api import Endpoint
 
-__all__ = ["Ailment", "Found", "Patient"]
+__all__ = ["Ailment", "Examination", "Found", "Patient"]
 
 
 @dataclass(slots=True)
@@ -20,6 +20,7 @@ class Patient:
     Attributes:
         address: What the command line says, if it says anything.
         timeout: Seconds that an answer may take.
+        advice: What to do where nothing says the address.
         endpoint: Once the address is understood.
         answer: The Workload API's answer, undecoded: once it gave one.
         svids: Once they are read; their dates and chains are not judged by that.
@@ -28,6 +29,7 @@ class Patient:
 
     address: str | None
     timeout: float
+    advice: str
     endpoint: Endpoint = field(init=False)
     answer: bytes = field(init=False, repr=False)
     svids: tuple[X509Svid, ...] = ()
@@ -61,3 +63,22 @@ class Ailment(Exception):  # noqa: N818 - not an error of this program but what 
         self.code = code
         self.advice = advice
         self.vital = vital
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """One step.
+
+    Attributes:
+        name: Stable, lower case with underscores.
+        look: Returns what it found, or raises an `Ailment` or a `SpiffeError`.
+        vital: Whether the steps behind it make no sense if it fails.
+        about: What else to say if it fails.
+        needs_identity: Whether it makes no sense without an identity, where that comes before.
+    """
+
+    name: str
+    look: Callable[[Patient], Awaitable[Found]]
+    vital: bool = True
+    about: Callable[[], Found] | None = None
+    needs_identity: bool = False

@@ -11,8 +11,8 @@ from pathlib import Path
 import anyio
 
 from spiffe_client._grpc import Status, StatusError, server_stream
-from spiffe_client.cli._asking import where_to_look
 from spiffe_client.cli._doctor._patient import Ailment, Found, Patient
+from spiffe_client.cli._failure import failure_of
 from spiffe_client.errors import EndpointError, ProtocolError, UnavailableError
 from spiffe_client.workload_api import ENDPOINT_VARIABLE, Endpoint
 from spiffe_client.workload_api._connect import connect
@@ -27,15 +27,15 @@ async def look_at_endpoint(patient: Patient) -> Found:
     if patient.address is not None:
         patient.endpoint, source = Endpoint.parse(patient.address), "--socket"
     else:
-        patient.endpoint, source = _from_environment(), ENDPOINT_VARIABLE
+        patient.endpoint, source = _from_environment(patient.advice), ENDPOINT_VARIABLE
     return Found(f"{patient.endpoint}, says {source}", {"endpoint": str(patient.endpoint), "source": source})
 
 
-def _from_environment() -> Endpoint:
+def _from_environment(advice: str) -> Endpoint:
     try:
         return Endpoint.from_environment(os.environ)
     except EndpointError as error:
-        raise Ailment(str(error), code=error.code, advice=where_to_look()) from error
+        raise Ailment(str(error), code=error.code, advice=advice) from error
 
 
 async def look_at_socket(patient: Patient) -> Found:
@@ -99,8 +99,13 @@ async def look_at_header(patient: Patient) -> Found:
         raise Ailment(
             f"what listens there does not speak the Workload API: {error}",
             code=error.code,
-            advice="is this the socket of the agent, and not that of something else?",
+            advice="it is no gRPC server: say the address of the agent's socket, this is that of something else",
             vital=True,
+        ) from error
+    except UnavailableError as error:
+        # Who does not answer this does not answer the next question, either.
+        raise Ailment(
+            str(error), code=error.code, advice=failure_of(error, "doctor").advice, vital=True
         ) from error
     raise Ailment(
         "the Workload API answers requests without the header workload.spiffe.io",

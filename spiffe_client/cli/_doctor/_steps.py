@@ -1,9 +1,6 @@
-"""The steps of `doctor`, in the order in which one needs the other."""
+"""The steps of `doctor` to an identity, in the order in which one needs the other."""
 
 from __future__ import annotations
-
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from spiffe_client.cli._doctor._identity import (
     look_at_chain,
@@ -12,28 +9,11 @@ from spiffe_client.cli._doctor._identity import (
     look_at_issuance,
     who_asks,
 )
-from spiffe_client.cli._doctor._patient import Found, Patient
+from spiffe_client.cli._doctor._patient import Examination
 from spiffe_client.cli._doctor._reach import look_at_endpoint, look_at_header, look_at_socket
 from spiffe_client.cli._doctor._tls import look_at_tls
 
-__all__ = ["STEPS", "Examination"]
-
-
-@dataclass(frozen=True, slots=True)
-class Examination:
-    """One step.
-
-    Attributes:
-        name: Stable, lower case with underscores.
-        look: Returns what it found, or raises an `Ailment` or a `SpiffeError`.
-        vital: Whether the steps behind it make no sense if it fails.
-        about: What else to say if it fails.
-    """
-
-    name: str
-    look: Callable[[Patient], Awaitable[Found]]
-    vital: bool = True
-    about: Callable[[], Found] | None = None
+__all__ = ["STEPS"]
 
 
 STEPS = (

@@ -79,6 +79,10 @@ class Poll:
             await self._look()
             await self._terms.clock.sleep(self._interval())
 
+    def stop(self, reason: str) -> bool:
+        """Serve nothing from now on, for good; from any thread."""
+        return self.holding.stop(reason)
+
     def close(self, why: str, *, crash: SourceError | None = None) -> None:
         """Serve nothing any more; the background task is stopped by its owner."""
         self.holding.close(why, crash=crash)

@@ -1,0 +1,28 @@
+"""The Model Context Protocol with tasks: each call of a tool is decided, has its own token, and is checked again.
+
+| for | what |
+|---|---|
+| a client | `TaskTransport`, which decides and has the token; `TaskAuth`, for who decides elsewhere |
+| a server | `BrokerTokenVerifier`, `CheckedTools` and `Needs`; `ProofOfPossession` around its app |
+"""
+
+from __future__ import annotations
+
+from spiffe_client_mcp._auth import TaskAuth
+from spiffe_client_mcp._messages import SESSION_METHODS
+from spiffe_client_mcp._possession import ProofOfPossession
+from spiffe_client_mcp._tools import BoundCall, CheckedTools, Needs, bound_call
+from spiffe_client_mcp._transport import TaskTransport
+from spiffe_client_mcp._verifier import BrokerTokenVerifier
+
+__all__ = [
+    "SESSION_METHODS",
+    "BoundCall",
+    "BrokerTokenVerifier",
+    "CheckedTools",
+    "Needs",
+    "ProofOfPossession",
+    "TaskAuth",
+    "TaskTransport",
+    "bound_call",
+]

@@ -1,0 +1,434 @@
+"""The server's side by itself: which tokens are good, which proofs, and for which call."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp_types import CallToolRequestParams
+
+from spiffe_client._jose import sign_compact
+from spiffe_client.agents import arguments_digest
+from spiffe_client.audit import Event
+from spiffe_client.bundle import JwtAuthority
+from spiffe_client.errors import TokenError
+from spiffe_client.testing import ManualClock
+from spiffe_client.tokens._dpop import DpopKey
+from spiffe_client_mcp import BrokerTokenVerifier, CheckedTools, Needs, ProofOfPossession, bound_call
+
+pytestmark = pytest.mark.anyio
+
+ISSUER, HERE = "https://tokens.prod.example", "https://tools.prod.example"
+KEY, OTHER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+DPOP = DpopKey()
+
+
+class Keys:
+    """Keys of a token broker that no network is needed for."""
+
+    def __init__(self, *kept: Any) -> None:
+        self.kept = tuple(JwtAuthority(None, key.public_key()) for key in kept)
+        self.later = self.kept
+
+    async def current(self):
+        return self.kept
+
+    async def anew(self):
+        return self.later
+
+
+class Case:
+    """A verifier, and a token that it takes; `claims` and `header` replace parts of it, None takes one away."""
+
+    def __init__(self, **options: Any) -> None:
+        self.clock = ManualClock()
+        self.events: list[Event] = []
+        self.verifier = BrokerTokenVerifier(ISSUER, HERE, clock=self.clock, on_event=self.events.append, **options)
+        self.verifier._keys = Keys(KEY)
+
+    def token(self, *, header: dict | None = None, key: Any = KEY, **claims: Any) -> str:
+        now = int(self.clock.now().timestamp())
+        whole = {
+            "iss": ISSUER,
+            "aud": HERE,
+            "sub": "agent",
+            "client_id": "agent",
+            "scope": "b a",
+            "exp": now + 60,
+            "iat": now,
+            **claims,
+        }
+        head = {"typ": "at+jwt", **(header or {})}
+        return sign_compact(head, {name: value for name, value in whole.items() if value is not None}, key)
+
+    async def take(self, **parts: Any) -> AccessToken | None:
+        return await self.verifier.verify_token(self.token(**parts))
+
+    async def refused(self, why: str, **parts: Any) -> None:
+        assert await self.take(**parts) is None
+        assert why in self.events[-1].message
+        assert "eyJ" not in repr(self.events)
+
+
+class TestVerifier:
+    async def test_a_good_token(self) -> None:
+        """What it says is passed on."""
+        access = await Case().take()
+        assert access is not None
+        assert ("agent", "agent", ["a", "b"], HERE) == (
+            access.client_id,
+            access.subject,
+            access.scopes,
+            access.resource,
+        )
+        assert access.claims is not None and ISSUER == access.claims["iss"]
+
+    @pytest.mark.parametrize(
+        ("why", "parts"),
+        [
+            ("another issuer", {"iss": "https://evil.example"}),
+            ("for somebody else", {"aud": "https://other.example"}),
+            ("for somebody else", {"aud": [7]}),
+            ("for somebody else", {"aud": None}),
+            ("`exp` is not a number", {"exp": None}),
+            ("`exp` is not a number", {"exp": True}),
+            ("`exp` is no time", {"exp": 1e300}),
+            ("has expired", {"exp": 1}),
+            ("not valid yet", {"nbf": 1 << 34}),
+            ("not valid yet", {"iat": 1 << 34}),
+            ("no `client_id`", {"client_id": None}),
+            ("no `sub`", {"sub": ""}),
+            ("`scope` is not text", {"scope": ["a"]}),
+            ("certificate", {"cnf": {"x5t#S256": "x"}}),
+            ("certificate", {"cnf": {"jkt": "x", "x5t#S256": "x"}}),
+            ("certificate", {"cnf": "x"}),
+            ("no proof by that key", {"cnf": {"jkt": "x"}}),
+            ("`typ`", {"header": {"typ": "JWT"}}),
+            ("none of the keys", {"key": OTHER}),
+            ("no key", {"header": {"kid": "x"}, "key": rsa.generate_private_key(65537, 2048)}),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "-".join(value),
+    )
+    async def test_what_is_refused(self, why: str, parts: dict[str, Any]) -> None:
+        """It is told why, without the token."""
+        await Case().refused(why, **parts)
+
+    async def test_an_algorithm_that_does_not_count(self) -> None:
+        """Though the key is the token broker's."""
+        await Case(algorithms=["RS256"]).refused("`alg`")
+
+    async def test_garbage(self) -> None:
+        """No text ends the server."""
+        case = Case()
+        for text in ("", "a.b.c", "Bearer x", "é" * 10):
+            assert await case.verifier.verify_token(text) is None
+
+    async def test_a_new_key(self) -> None:
+        """One that is unknown is looked for once more."""
+        case = Case()
+        case.verifier._keys.later = Keys(OTHER).kept
+        assert await case.take(key=OTHER) is not None
+        await case.refused("none of the keys", key=ec.generate_private_key(ec.SECP256R1()))
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"audience": []}, {"audience": ""}, {"algorithms": ["none"]}, {"algorithms": ["HS256"]}, {"algorithms": []}],
+        ids=["nobody", "empty", "none", "mac", "nothing"],
+    )
+    def test_what_makes_no_sense(self, options: dict[str, Any]) -> None:
+        """It would take anything, or nothing."""
+        with pytest.raises(ValueError, match="audience|algorithms"):
+            BrokerTokenVerifier(ISSUER, **{"audience": HERE, **options})
+
+
+async def request(app: Any, *headers: tuple[str, str], kind: str = "http") -> tuple[int, dict[bytes, bytes]]:
+    """Send one POST to an ASGI app."""
+    said: list[Any] = []
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+    scope = {"type": kind, "method": "POST", "path": "/mcp", "raw_path": b"/mcp", "headers": raw}
+    await app(scope, None, send)
+    return (said[0]["status"], dict(said[0]["headers"])) if said else (0, {})
+
+
+class Proven:
+    """A server that asks the verifier about the token it gets."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.taken: list[AccessToken | None] = []
+        self.scopes: list[Any] = []
+        self.app = ProofOfPossession(self, HERE, clock=case.clock)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scopes.append(scope)
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                self.taken.append(await self.case.verifier.verify_token(value.decode("latin-1").partition(" ")[2]))
+
+    def proof(self, token: str, *, method: str = "POST", url: str = f"{HERE}/mcp", **more: Any) -> str:
+        return str.__str__(DPOP.proof(method, url, at=self.case.clock.now(), token=token, **more))
+
+    async def status(self, *headers: tuple[str, str]) -> int:
+        return (await request(self.app, *headers))[0]
+
+
+class TestPossession:
+    async def test_a_good_proof(self) -> None:
+        """The server sees a bearer token, and the verifier that the key was proven."""
+        case = Case()
+        server = Proven(case)
+        token = case.token(cnf={"jkt": DPOP.jkt})
+        await request(server.app, ("authorization", f"DPoP {token}"), ("dpop", server.proof(token)))
+        assert server.taken[0] is not None
+        assert [(b"authorization", f"Bearer {token}".encode())] == server.scopes[0]["headers"]
+
+    async def test_another_scheme(self) -> None:
+        """A bound token as a bearer is a stolen one; one that is not bound needs no proof, and has none."""
+        case = Case()
+        server = Proven(case)
+        bound, free = case.token(cnf={"jkt": DPOP.jkt}), case.token()
+        await request(server.app, ("authorization", f"Bearer {bound}"), ("dpop", server.proof(bound)))
+        await request(server.app, ("authorization", f"DPoP {free}"), ("dpop", server.proof(free)))
+        await request(server.app, ("authorization", f"Bearer {free}"))
+        other = case.token(cnf={"jkt": DpopKey().jkt})
+        await request(server.app, ("authorization", f"DPoP {other}"), ("dpop", server.proof(other)))
+        assert [True, True, False, True] == [taken is None for taken in server.taken]
+
+    async def test_once(self) -> None:
+        """A proof that was seen is refused, until it would be too old anyhow."""
+        case = Case()
+        server = Proven(case)
+        token = case.token(exp=1 << 34, cnf={"jkt": DPOP.jkt})
+        proof = server.proof(token)
+        headers = (("authorization", f"DPoP {token}"), ("dpop", proof))
+        assert [0, 401] == [await server.status(*headers) for _ in range(2)]
+        await case.clock.advance(130)
+        assert 401 == await server.status(*headers)
+        assert 0 == await server.status(("authorization", f"DPoP {token}"), ("dpop", server.proof(token)))
+        assert 1 == len(server.app._seen)
+
+    async def test_not_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is remembered has a bound; beyond it nothing is taken."""
+        monkeypatch.setattr("spiffe_client_mcp._possession._MOST_PROOFS", 1)
+        case = Case()
+        server = Proven(case)
+        token = case.token(cnf={"jkt": DPOP.jkt})
+        tries = [(("authorization", f"DPoP {token}"), ("dpop", server.proof(token))) for _ in range(2)]
+        assert [0, 401] == [await server.status(*headers) for headers in tries]
+
+    @pytest.mark.parametrize(
+        ("why", "how"),
+        [
+            ("htm", {"method": "GET"}),
+            ("htu", {"url": "https://evil.example/mcp"}),
+            ("htu", {"url": f"{HERE}/other"}),
+            ("htu", {"url": "http://tools.prod.example/mcp"}),
+            ("ath", {"token": "another"}),
+        ],
+        ids=["method", "origin", "path", "scheme", "token"],
+    )
+    async def test_meant_for_something_else(self, why: str, how: dict[str, str]) -> None:
+        """RFC 9449 §4.3: it is for this request and this token."""
+        case = Case()
+        server = Proven(case)
+        token = case.token(cnf={"jkt": DPOP.jkt})
+        proof = server.proof(**{"token": token, **how})
+        status, headers = await request(server.app, ("authorization", f"DPoP {token}"), ("dpop", proof))
+        assert (401, True) == (status, f"`{why}`".encode() in headers[b"www-authenticate"])
+        assert [] == server.scopes
+
+    @pytest.mark.parametrize(
+        ("header", "claims"),
+        [
+            ({"typ": "JWT"}, {}),
+            ({"jwk": None}, {}),
+            ({"jwk": {"kty": "oct", "k": "AA"}}, {}),
+            ({"jwk": {"kty": "EC", "d": "AA"}}, {}),
+            ({"jwk": {"kty": "EC"}}, {}),
+            ({"jwk": JwtAuthority(None, OTHER.public_key()).to_jwk()}, {}),
+            ({}, {"iat": None}),
+            ({}, {"iat": True}),
+            ({}, {"iat": 1}),
+            ({}, {"jti": None}),
+            ({}, {"jti": ""}),
+            ({}, {"htu": None}),
+            ({}, {"htu": "https://[::1"}),
+        ],
+        ids="type jwk mac private broken another iat iat-kind iat-old jti jti-empty htu htu-url".split(),
+    )
+    async def test_malformed(self, header: dict[str, Any], claims: dict[str, Any]) -> None:
+        """Nothing of it gets through."""
+        case = Case()
+        server = Proven(case)
+        token = case.token()
+        whole = {
+            "jti": "one",
+            "htm": "POST",
+            "htu": f"{HERE}/mcp",
+            "iat": int(case.clock.now().timestamp()),
+            "ath": base64.urlsafe_b64encode(hashlib.sha256(token.encode()).digest()).rstrip(b"=").decode(),
+            **claims,
+        }
+        head = {"typ": "dpop+jwt", "jwk": JwtAuthority(None, KEY.public_key()).to_jwk(), **header}
+        good = sign_compact({**head, "typ": "dpop+jwt", "jwk": JwtAuthority(None, KEY.public_key()).to_jwk()}, whole, KEY)
+        assert (await server.status(("authorization", f"DPoP {token}"), ("dpop", good)) == 0) == (not claims)
+        bad = sign_compact(head, {name: value for name, value in whole.items() if value is not None}, KEY)
+        assert 401 == await server.status(("authorization", f"DPoP {token}"), ("dpop", bad))
+
+    async def test_how_many(self) -> None:
+        """There is one token, and one proof of it."""
+        server = Proven(Case())
+        token = ("authorization", "DPoP x")
+        for headers in ([token], [token, token, ("dpop", "x")], [token, ("dpop", "x"), ("dpop", "x")]):
+            assert 401 == await server.status(*headers)
+        assert 401 == await server.status(("authorization", "Bearer x"), token, ("dpop", "x"))
+
+    async def test_not_http(self) -> None:
+        """A lifespan is the server's own."""
+        server = Proven(Case())
+        await request(server.app, kind="lifespan")
+        assert 1 == len(server.scopes)
+
+    def test_an_origin_that_is_none(self) -> None:
+        """It is said at once."""
+        with pytest.raises(TokenError):
+            ProofOfPossession(Proven(Case()), "https://[::1")
+
+
+ORDER = "tenants/{tenant}/orders/{order}"
+ARGUMENTS = {"order": 7, "amount": 5}
+DETAIL = {
+    "type": "agent_call",
+    "actions": ["orders:refund"],
+    "identifier": "tenants/acme/orders/7",
+    "digest": arguments_digest(ARGUMENTS),
+    "task": "t1",
+}
+
+
+async def called(needs: Needs | str, token: AccessToken | None, arguments: Any = ARGUMENTS, **options: Any) -> str:
+    """Return how a call of the tool `refund` ends: what it is bound to, or why it was refused."""
+    events: list[Event] = []
+    tools = CheckedTools({"refund": needs}, on_event=events.append)
+    user = None if token is None else AuthenticatedUser(token)
+    ctx = SimpleNamespace(request=SimpleNamespace(scope={"user": user}), **options)
+    ran = []
+
+    async def run(_: Any) -> Any:
+        ran.append(bound_call())
+        return "ran"
+
+    params = CallToolRequestParams(name="refund", arguments=arguments)
+    result = await tools.intercept_tool_call(params, ctx, run)
+    assert bound_call() is None
+    if ran:
+        return repr(ran[0])
+    assert result.is_error and "not permitted" in result.content[0].text
+    return events[0].message.removeprefix("a call of a tool was refused: ")
+
+
+def token(scopes: str = "orders:refund", details: Any = None) -> AccessToken:
+    claims = {} if details is None else {"authorization_details": details}
+    return AccessToken(token="x", client_id="c", scopes=scopes.split(), claims=claims)
+
+
+class TestTools:
+    async def test_a_scope(self) -> None:
+        """All of them must be there."""
+        assert "None" == await called("orders:refund", token())
+        assert "the token lacks a" == await called(Needs("orders:refund", "a"), token())
+        assert "there is no token" == await called("orders:refund", None)
+        assert "the tool is not listed" == (await _unlisted())
+
+    async def test_bound_to_this_call(self) -> None:
+        """What it is bound to is the tool's to use; one detail of several is enough."""
+        needs = Needs("orders:refund", resource=ORDER, bound=True)
+        others = [{"type": "other"}, {**DETAIL, "digest": "x"}, DETAIL]
+        said = await called(needs, token(details=others))
+        assert "'tenant': 'acme'" in said and "task='t1'" in said
+        assert "task=''" in await called(needs, token(details=[{**DETAIL, "task": 7}]))
+
+    @pytest.mark.parametrize(
+        ("why", "change"),
+        [
+            ("another action", {"actions": ["orders:read"]}),
+            ("another action", {"actions": "orders:refund"}),
+            ("another resource", {"identifier": "tenants/acme/orders/8"}),
+            ("another resource", {"identifier": "tenants/acme/orders"}),
+            ("another resource", {"identifier": "people/acme/orders/7"}),
+            ("another resource", {"identifier": "tenants/../orders/7"}),
+            ("another resource", {"identifier": None}),
+            ("other arguments", {"digest": arguments_digest({**ARGUMENTS, "amount": 6})}),
+            ("other arguments", {"digest": None}),
+        ],
+        ids="action actions order short literal dots none amount digest".split(),
+    )
+    async def test_bound_to_something_else(self, why: str, change: dict[str, Any]) -> None:
+        """Also where the tool would do with a scope."""
+        for bound in (True, False):
+            needs = Needs("orders:refund", resource=ORDER, bound=bound)
+            assert f"the token is for {why}" == await called(needs, token(details=[{**DETAIL, **change}]))
+
+    async def test_not_bound(self) -> None:
+        """Where only a token for the very call will do."""
+        needs = Needs("orders:refund", resource=ORDER, bound=True)
+        assert "the token is not for this very call" == await called(needs, token())
+        assert "malformed" in await called(needs, token(details={"type": "agent_call"}))
+
+    async def test_arguments(self) -> None:
+        """None have no digest; what is no name fits no resource; an argument goes before what the token says."""
+        empty = {**DETAIL, "identifier": "", "digest": ""}
+        assert "BoundCall" in await called(Needs("orders:refund"), token(details=[empty]), None)
+        needs = Needs("orders:refund", resource=ORDER)
+        for arguments in ({**ARGUMENTS, "tenant": "globex"}, {"order": True}, {"order": [7]}):
+            assert "another resource" in await called(needs, token(details=[DETAIL]), arguments)
+        same = Needs("orders:refund", resource="a/{x}/{x}")
+        detail = {**DETAIL, "identifier": "a/1/2"}
+        assert "another resource" in await called(same, token(details=[detail]))
+        broken = {"order": 7, "amount": "\ud800"}
+        assert "other arguments" in await called(needs, token(details=[DETAIL]), broken)
+
+    async def test_over_stdio(self) -> None:
+        """Where there is no HTTP request, there is nobody known."""
+        tools = CheckedTools({"refund": "a"}, on_event=lambda _: None)
+        ctx: Any = SimpleNamespace(request=None)
+        result: Any = await tools.intercept_tool_call(CallToolRequestParams(name="refund"), ctx, anyio.sleep)
+        assert result.is_error
+
+    def test_what_makes_no_sense(self) -> None:
+        """A tool that needs nothing, or a bound token for no action, or on a malformed resource."""
+        with pytest.raises(ValueError, match="needs a scope"):
+            Needs()
+        with pytest.raises(ValueError, match="say which action"):
+            Needs("a", "b", bound=True)
+        with pytest.raises(ValueError, match="segment"):
+            Needs("a", resource="a/*")
+        assert "x" == Needs(action="x", bound=True).action
+
+
+async def _unlisted() -> str:
+    events: list[Event] = []
+    tools = CheckedTools({}, on_event=events.append)
+    ctx: Any = SimpleNamespace(request=SimpleNamespace(scope={}))
+    await tools.intercept_tool_call(CallToolRequestParams(name="refund"), ctx, anyio.sleep)
+    return events[0].message.removeprefix("a call of a tool was refused: ")
+
+
+
+
+def test_json_is_json() -> None:
+    """The digest is over what JSON says, not how it says it."""
+    said = json.loads(json.dumps({"b": 1.0, "a": "\u00e9"}))
+    assert arguments_digest({"a": "é", "b": 1.0}) == arguments_digest(said)

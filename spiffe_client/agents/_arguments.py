@@ -1,0 +1,141 @@
+"""A tool's arguments: bound to its parameters, named in a resource, hashed for whoever checks them again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+__all__ = ["Parameters", "ResourcePath", "arguments_digest"]
+
+#: What may stand for one `{name}`: one segment. Anything else is not looked at twice: `..`, slashes,
+#: wildcards, what only looks like a letter, and what is too long to be a name.
+_SEGMENT: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~@+=:-]{1,128}\Z")
+_HOLE: Final = re.compile(r"\{([A-Za-z_]\w*)\}\Z")
+
+#: Of an integer that is a name, at most.
+_BITS: Final = 256
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+def arguments_digest(arguments: Mapping[str, object]) -> str | None:
+    """Return base64url of SHA-256 over the arguments as JSON, its members sorted; None if they are not JSON.
+
+    What is the same as JSON has the same digest, such as bytes and their base64: whoever takes the call
+    sees no more.
+
+    Args:
+        arguments: By name, without what was injected.
+    """
+    try:
+        text = _encoder.encode(arguments)
+        # It writes null for what is no number, which is another value.
+        if b"null" in text and not _finite(msgspec.to_builtins(arguments)):
+            return None
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return None
+    return base64.urlsafe_b64encode(hashlib.sha256(text).digest()).rstrip(b"=").decode()
+
+
+def _finite(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _segment(value: object) -> str:
+    """Return what an argument is in a resource; empty if it can be none."""
+    if isinstance(value, str):
+        return str.__str__(value)  # what it holds, whatever it would like to look like
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < _BITS:
+        return int.__repr__(value)
+    return ""
+
+
+class ResourcePath:
+    """A resource with holes for arguments, such as `tenants/{tenant}/invoices/{invoice_id}`.
+
+    Args:
+        text: Segments between slashes; one in braces is an argument of that name, or else the task's
+            tenant or parameter.
+
+    Raises:
+        ValueError: A segment is neither a name nor a hole.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._parts: list[tuple[str, bool]] = []
+        for part in text.split("/") if text else ():
+            hole = _HOLE.match(part)
+            if hole is None and not _SEGMENT.match(part):
+                raise ValueError(
+                    f"the resource {text!r} has the segment {part!r}, which is no name and no {{hole}}"
+                )
+            self._parts.append((hole[1] if hole else part, hole is not None))
+        self.holes: frozenset[str] = frozenset(part for part, is_hole in self._parts if is_hole)
+
+    def fill(self, arguments: Mapping[str, object], params: Mapping[str, str]) -> str | None:
+        """Return the resource that a call is about; None if an argument cannot be part of one.
+
+        Args:
+            arguments: Of the call, by name: they go first, so that another tenant's is seen.
+            params: Of the task.
+        """
+        parts = []
+        for part, is_hole in self._parts:
+            if is_hole:
+                value = arguments[part] if part in arguments else params.get(part)
+                text = _segment(value)
+                if not _SEGMENT.match(text):
+                    return None
+                parts.append(text)
+            else:
+                parts.append(part)
+        return "/".join(parts)
+
+
+class Parameters:
+    """What a tool takes, as its caller sees it: without what is injected.
+
+    Args:
+        function: The tool.
+        hidden: Names of parameters that are injected.
+    """
+
+    def __init__(self, function: Callable[..., Any], hidden: frozenset[str]) -> None:
+        whole = inspect.signature(function)
+        shown = [p for name, p in whole.parameters.items() if name not in hidden]
+        self.signature = whole.replace(parameters=shown)
+        simple = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+        self._plain = all(p.kind in simple for p in shown)
+        self._defaults = {p.name: p.default for p in shown if p.default is not p.empty}
+        self._names = frozenset(p.name for p in shown)
+        self._rest = next((p.name for p in shown if p.kind is p.VAR_KEYWORD), None)
+        self._required = self._names - self._defaults.keys()
+
+    def bind(self, args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, object]:
+        """Return all arguments by name, defaults and those that only `**` takes included.
+
+        Raises:
+            TypeError: One is missing, or too many, or is none that callers give.
+        """
+        if self._plain and not args and self._required <= kwargs.keys() <= self._names:
+            return {**self._defaults, **kwargs}
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        if self._rest is None:
+            return dict(bound.arguments)
+        rest = bound.arguments.pop(self._rest)
+        if rest.keys().isdisjoint(bound.arguments):
+            return {**rest, **bound.arguments}
+        return {**rest, **bound.arguments, self._rest: rest}

@@ -1,0 +1,86 @@
+"""How much a task may do: calls in all, and calls in any minute."""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import Lock
+from typing import Final
+
+__all__ = ["Budget", "Rate"]
+
+_MINUTE: Final = 60.0
+
+
+class Budget:
+    """Calls that a task has, and with it all tasks that it handed work on to.
+
+    Every attempt counts, also one that is denied: who guesses comes to an end, too. Threads that come
+    at once do not get more together.
+
+    Args:
+        calls: How many.
+        parent: That of the task which handed it on: each call is one of its calls.
+    """
+
+    __slots__ = ("calls", "lock", "parent", "spent")
+
+    def __init__(self, calls: int, parent: Budget | None = None) -> None:
+        self.calls: int = calls
+        self.spent: int = 0
+        self.parent: Budget | None = parent
+        self.lock: Lock = Lock() if parent is None else parent.lock  # one for the whole family
+
+    @property
+    def left(self) -> int:
+        """How many calls there still are."""
+        left, above = self.calls - self.spent, self.parent
+        while above is not None:
+            left, above = min(left, above.calls - above.spent), above.parent
+        return max(0, left)
+
+    def spend(self) -> bool:
+        """Take one call; return False if there is none left."""
+        return self.give(1)
+
+    def give(self, calls: int) -> bool:
+        """Take calls that are counted elsewhere; return False if there are not so many left."""
+        with self.lock:
+            if calls > self.left:
+                return False
+            self._add(calls)
+        return True
+
+    def take_back(self, calls: int) -> None:
+        """Have calls again that were given, and went nowhere."""
+        with self.lock:
+            self._add(-calls)
+
+    def _add(self, calls: int) -> None:
+        budget: Budget | None = self
+        while budget is not None:
+            budget.spent += calls
+            budget = budget.parent
+
+
+class Rate:
+    """At most so many calls in any minute, by the monotonic clock.
+
+    Args:
+        per_minute: How many; also how many times are remembered.
+    """
+
+    __slots__ = ("_lock", "_times", "per_minute")
+
+    def __init__(self, per_minute: int) -> None:
+        self.per_minute: int = per_minute
+        self._times: deque[float] = deque(maxlen=per_minute)
+        self._lock = Lock()
+
+    def take(self, now: float) -> bool:
+        """Count a call at this time; return False if it would be one too many."""
+        times = self._times
+        with self._lock:  # threads that come at once do not get more together
+            if len(times) == self.per_minute and now - times[0] < _MINUTE:
+                return False
+            times.append(now)
+        return True

@@ -1,0 +1,300 @@
+"""One guarded call: decided, bound, carried out, recorded; then closed for good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
+
+import anyio
+
+from spiffe_client._door import Door
+from spiffe_client.agents._admission import admit, consult, refused, take_turn
+from spiffe_client.agents._arguments import arguments_digest
+from spiffe_client.agents._authority import authority_of, give_back, withdraw_single
+from spiffe_client.agents._loop import cancel_on
+from spiffe_client.agents._records import Outcome, record_call
+from spiffe_client.agents._scrub import scrub_error, scrubbed
+from spiffe_client.agents._spans import Inside
+from spiffe_client.errors import TaskError
+
+if TYPE_CHECKING:
+    import httpx
+
+    from spiffe_client.agents._authority import Authority
+    from spiffe_client.agents._clients import CallAuth
+    from spiffe_client.agents._task import Task
+    from spiffe_client.policy import Approver, Decision
+    from spiffe_client.tokens import AccessToken
+
+__all__ = ["Call"]
+
+_T = TypeVar("_T")
+_Scope = TypeVar("_Scope", "anyio.CancelScope", None)
+
+
+class Call:
+    """Made by `Task.call` or by a guarded tool; `async with` decides, and raises if it may not be.
+
+    `with` does the same for code that blocks in a thread. Nothing that it hands out is of any use
+    once it has ended, wherever a copy was left.
+
+    Attributes:
+        id: Of this host alone: a random beginning, and a number.
+        task: Whose it is.
+        action: What is done.
+        resource: To what; empty for nothing that has a name.
+        classification: How confidential that is.
+        digest: SHA-256 of the arguments, base64url; None if they are not JSON.
+        decision: What was decided; None before that.
+        authority: What it is made with; None if the action has no token.
+        approver: Who is asked in place of the host's; None for the host's.
+        approval: The id of the approval it was made with; empty if it needed none.
+        replayable: Whether it may be made again, and is counted once.
+        token: Of that authority.
+        redacted: How many secrets were taken out of what came back.
+    """
+
+    __slots__ = (
+        "_begun_at",
+        "_door",
+        "_inside",
+        "_open",
+        "_scope",
+        "_single",
+        "action",
+        "approval",
+        "approver",
+        "authority",
+        "classification",
+        "decision",
+        "digest",
+        "id",
+        "redacted",
+        "replayable",
+        "resource",
+        "task",
+        "token",
+    )
+
+    def __init__(
+        self,
+        task: Task,
+        action: str,
+        resource: str,
+        *,
+        arguments: Mapping[str, object],
+        classification: str = "",
+        call_id: str = "",
+        approver: Approver | None = None,
+    ) -> None:
+        self.task: Task = task
+        self.action: str = action
+        self.resource: str = resource
+        self.classification: str = classification
+        self.digest: str | None = arguments_digest(arguments) if arguments else ""
+        self.approver: Approver | None = approver
+        self.id: str = task.host.new_id()
+        self.replayable: bool = bool(call_id)
+        if call_id:  # made again, as after a pause for a person, it is the same call
+            self.id = task.same_call((call_id, action, resource, self.digest), self.id)
+        self.decision: Decision | None = None
+        self.approval: str = ""
+        self.token: AccessToken | None = None
+        self.redacted: int = 0
+        self.authority: Authority | None = None
+        self._door: Door | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._inside: Inside | None = None
+        self._single: list[Authority] = []
+        self._open = False
+        self._begun_at: float | None = None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a call cannot be pickled or copied: a copy would not end with it")
+
+    def __repr__(self) -> str:
+        return f"Call({self.id}, {self.action!r:.60}, {'open' if self._open else 'closed'})"
+
+    async def __aenter__(self) -> Self:
+        scope = self._begin(self.task.new_scope())
+        scope.__enter__()
+        try:
+            decision = admit(self)
+            if decision.obligations or self.task.host.points is not None:
+                decision = await consult(self, decision)
+            authority = self.authority = authority_of(self.task, self)
+            if authority is not None:
+                self.token = authority.peek() or await authority.fetch()
+            self._enter(decision)
+        except BaseException as error:  # noqa: BLE001 - raised below, as a denial where it is one
+            self._leave()
+            scope.__exit__(type(error), error, error.__traceback__)
+            caught = scope.cancelled_caught
+            told = refused(self, self.task.ending() if caught else error)
+            raise told from told.__cause__
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        assert self._scope is not None
+        self._leave()
+        passes = kind is not None and not issubclass(kind, Exception)
+        try:
+            self._scope.__exit__(kind, error, trace)
+        finally:  # the scope raises if it is left in the wrong order, as in a generator
+            # What a thread, which cannot be stopped, brings back after the end is nobody's any more.
+            caught = self._scope.cancelled_caught or (self.task.ended is not None and not passes)
+            self._record(error, cancelled=caught or passes)
+        await give_back(self.task, self._single)
+        if caught:
+            raise self.task.ending() from None
+        return False
+
+    def __enter__(self) -> Self:
+        self._begin(None)
+        try:
+            decision = admit(self)
+            if decision.obligations or self.task.host.points is not None:
+                decision = self.task.host.loop.wait_for(self._consult, decision)
+            authority = self.authority = authority_of(self.task, self)
+            if authority is not None:
+                self.token = authority.peek() or authority.fetch_blocking()
+            self._enter(decision)
+        except BaseException as error:  # noqa: BLE001 - raised below, as a denial where it is one
+            self._leave()
+            told = refused(self, error)
+            raise told from told.__cause__
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave()
+        self._record(error, cancelled=self.task.ended is not None)
+        if self._single:
+            with suppress(TaskError, RuntimeError):  # on the event loop, or after it; the task's end does it
+                self.task.host.loop.wait_for(give_back, self.task, self._single)
+        if self.task.ended is not None:
+            raise self.task.ending() from error
+
+    @property
+    def auth(self) -> CallAuth:
+        """What puts this call's token on requests, for `httpx.AsyncClient` and `httpx.Client`.
+
+        Raises:
+            TaskEndedError: The call has ended.
+            TaskError: The action has no token.
+        """
+        self.refuse()
+        if self.authority is None:
+            raise TaskError(f"{self.action} has no token: the contract names no audience for it")
+        from spiffe_client.agents._clients import CallAuth
+
+        return CallAuth(self, self.authority.auth())
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """An HTTP client with this call's credentials; it need not be closed."""
+        self.refuse()
+        from spiffe_client.agents._clients import async_client
+
+        return async_client(self)
+
+    @property
+    def http_sync(self) -> httpx.Client:
+        """As `http`, for code that blocks in a thread."""
+        self.refuse()
+        from spiffe_client.agents._clients import client
+
+        return client(self)
+
+    def refuse(self) -> None:
+        """Return while the call is going on.
+
+        Raises:
+            TaskEndedError: It has ended, or its task has.
+        """
+        if not self._open:
+            raise self.task.ending() if self.task.ended else TaskError(f"the call {self.id} has ended")
+        self.task.refuse(self.task.host.clock.monotonic())
+
+    def secrets(self) -> list[str]:
+        """Return the texts that must not get out with what comes back."""
+        return [] if self.token is None else [self.token.token.reveal()]
+
+    def clean(self, result: _T) -> _T:
+        """Return what came back without tokens and keys.
+
+        Raises:
+            TypeError: It would run after the call has ended.
+        """
+        result, found = scrubbed(result, self.secrets())
+        self.redacted += found
+        return result
+
+    def clean_error(self, error: BaseException) -> None:
+        """Take tokens and keys out of an exception, and out of all that it leads to.
+
+        Raises:
+            TaskError: There is one that cannot be taken out.
+        """
+        found, left = scrub_error(error, self.secrets())
+        self.redacted += found
+        if left:
+            raise TaskError("the tool failed, and its error is not shown: a credential is in it") from None
+
+    def cancel(self) -> None:
+        """End it; from any thread."""
+        self._open = False
+        scope, door = self._scope, self._door
+        if scope is not None and door is not None:
+            cancel_on(door, scope)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been going on, what was waited for included."""
+        return self.task.host.clock.monotonic() - (self._begun_at or 0.0)
+
+    def _begin(self, scope: _Scope) -> _Scope:
+        task = self.task
+        if self._begun_at is not None:
+            raise TaskError("this call was made before; make a new one")
+        self._begun_at = task.host.clock.monotonic()
+        if self.id in task.calls:  # made again while it goes on, it is another one
+            self.id, self.replayable = task.host.new_id(), False
+        self._scope = scope
+        self._door = None if scope is None else task.door()  # from here on the task's end is this one's, too
+        task.calls[self.id] = self
+        return scope
+
+    def _enter(self, decision: Decision) -> None:
+        # The task may have ended while this waited for a decision, a person or a token.
+        self.task.refuse(self.task.host.clock.monotonic())
+        take_turn(self)
+        self.decision = decision
+        self._open = True
+        self._inside = Inside(self)
+
+    def _leave(self) -> None:
+        self._open = False
+        if self._inside is not None:
+            self._inside.leave()
+        self.task.calls.pop(self.id, None)
+        self._single = withdraw_single(self.task, self.id)
+
+    async def _consult(self, decision: Decision) -> Decision:
+        # On the host's loop, for a thread, which nobody can cancel: so it is this that ends with its task.
+        with anyio.CancelScope() as self._scope:
+            self._door = Door()
+            self.task.refuse(self.task.host.clock.monotonic())
+            return await consult(self, decision)
+        raise self.task.ending()
+
+    def _record(self, error: BaseException | None, *, cancelled: bool) -> None:
+        outcome: Outcome = "cancelled" if cancelled else "ok" if error is None else "error"
+        assert self._inside is not None
+        self._inside.end(outcome, error)
+        record_call(self, outcome, error)

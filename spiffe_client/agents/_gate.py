@@ -1,0 +1,154 @@
+"""What adapters to agent frameworks share: from a tool's name and arguments to a guarded call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from spiffe_client._clock import SYSTEM_CLOCK, Clock
+from spiffe_client.agents._admission import question_of
+from spiffe_client.agents._arguments import ResourcePath
+from spiffe_client.agents._call import Call
+from spiffe_client.agents._context import current_task
+from spiffe_client.agents._denials import denial, refusal
+from spiffe_client.agents._records import record_denial
+from spiffe_client.policy import Approval, ApprovalRequest
+
+if TYPE_CHECKING:
+    from spiffe_client.agents._task import Task
+    from spiffe_client.policy import Approver
+
+__all__ = ["Answer", "Requires", "ToolGate"]
+
+#: A resource that is none: what cannot be part of a resource is on nobody's list.
+_NONE = "?"
+
+
+@dataclass(frozen=True, slots=True)
+class Requires:
+    """What a tool needs.
+
+    Attributes:
+        action: The action, as the contract calls it.
+        resource: What it touches, with the tool's arguments in braces; see `guard`.
+        classification: How confidential that is.
+    """
+
+    action: str
+    resource: str = ""
+    classification: str = ""
+
+
+class ToolGate:
+    """The tools of an agent framework, by name, and what each needs; any other tool is denied.
+
+    `async with gate.call(name, arguments, call_id=…) as call:` around a tool's run does all that
+    `guard` does. What comes back goes through `call.clean`, an exception through `call.clean_error`.
+    Of what it raises, the text of `PolicyError` and `TaskError` is for the model; nothing else is
+    to be caught.
+
+    Args:
+        requires: By the tool's name: the action, or all that it requires.
+
+    Raises:
+        ValueError: A resource is malformed.
+    """
+
+    def __init__(self, requires: Mapping[str, str | Requires]) -> None:
+        rules = {name: Requires(one) if isinstance(one, str) else one for name, one in requires.items()}
+        self.requires: Mapping[str, Requires] = MappingProxyType(rules)
+        self._paths = {name: ResourcePath(rule.resource) for name, rule in rules.items()}
+
+    def call(
+        self,
+        tool: str,
+        arguments: Mapping[str, object],
+        *,
+        call_id: str = "",
+        approver: Approver | None = None,
+        task: Task | None = None,
+    ) -> Call:
+        """Make the call of a tool.
+
+        Args:
+            tool: Its name.
+            arguments: As the model gave them.
+            call_id: The framework's id of this call. One that is made again with the same arguments,
+                as after a pause for a person, is the same call: it is counted once.
+            approver: Who is asked in place of the host's: a framework's own way to ask a person.
+            task: Whose call it is; None for the present task.
+
+        Raises:
+            DeniedError: There is no task, or the tool is not listed.
+        """
+        task = current_task() if task is None else task
+        rule = self.requires.get(tool)
+        if rule is None:
+            call = Call(task, tool, "", arguments=arguments)
+            decision = refusal("missing_scope", "adapter", ("listed", False))
+            record_denial(call, decision, None)
+            raise denial(task, tool, "", call.id, decision)
+        resource = self._paths[tool].fill(arguments, task.names)
+        return Call(
+            task,
+            rule.action,
+            _NONE if resource is None else resource,
+            arguments=arguments,
+            classification=rule.classification,
+            call_id=call_id,
+            approver=approver,
+        )
+
+    def verify(self, call: Call, tool: str, arguments: Mapping[str, object]) -> None:
+        """Return if a tool gets what was decided about, for frameworks that change arguments after that.
+
+        Args:
+            call: What was decided about.
+            tool: Its name.
+            arguments: What the tool gets, after defaults, types and validators.
+
+        Raises:
+            DeniedError: It would touch something else.
+        """
+        resource = self._paths[tool].fill(arguments, call.task.names)
+        if resource != call.resource:
+            decision = refusal("outside_purpose", "adapter", ("cause", "arguments_were_changed"))
+            record_denial(call, decision, None)
+            raise denial(call.task, call.action, resource or _NONE, call.id, decision)
+
+    def asks(self, call: Call) -> ApprovalRequest | None:
+        """Return what a person has to be asked about a call by contract, before it is made.
+
+        None if nobody has to be asked, also because the call will be denied anyhow. For frameworks that
+        pause a run until somebody has answered; then make the call with `approver=Answer(name)`.
+        """
+        host = call.task.host
+        known = host.contract.actions.get(call.action)
+        if known is None or not known.approval:
+            return None
+        question = question_of(call)
+        decision = host.decider.decide(question, call.task.actions)
+        if not decision.allowed or "approve" not in decision.obligations:
+            return None
+        expires_at = host.clock.now() + timedelta(seconds=host.approval_timeout)
+        return ApprovalRequest.of(question, expires_at=expires_at)
+
+
+class Answer:
+    """An approver who was asked before: by a framework that pauses a run until somebody has answered.
+
+    Args:
+        name: Who said yes; empty for a no.
+        clock: When this is.
+    """
+
+    def __init__(self, name: str, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._name = name
+        self._clock = clock
+
+    async def approve(self, request: ApprovalRequest) -> Approval | None:
+        """See `Approver.approve`."""
+        return Approval(request.id, self._name, self._clock.now()) if self._name else None

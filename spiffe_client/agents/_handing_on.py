@@ -1,0 +1,90 @@
+"""Work that goes to another process and comes from one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+
+from spiffe_client.agents._attenuation import Terms
+from spiffe_client.agents._authority import REVOKING, Root, revoke_all, take_back
+from spiffe_client.agents._budget import Budget
+from spiffe_client.agents._records import record_granted, record_redeemed
+from spiffe_client.agents._task import Task
+from spiffe_client.agents._ticket import Ticket, issue_ticket, redeem_ticket
+from spiffe_client.errors import AttenuationError, TicketError
+
+if TYPE_CHECKING:
+    from spiffe_client.agents._host import AgentHost
+
+__all__ = ["receive", "send"]
+
+_LONGEST = 60.0
+
+
+async def send(task: Task, terms: Terms, seconds: float) -> Ticket:
+    """Have a ticket issued for what a task hands on.
+
+    Args:
+        task: Which.
+        terms: To whom, and what.
+        seconds: How long it may be redeemed.
+
+    Raises:
+        AttenuationError: There are fewer calls left than it is for.
+        TicketError: That is longer than a minute, or there is no token broker.
+        TaskEndedError: The task ended while it was issued; it is of no use.
+        TokenError: The token broker does not issue it.
+    """
+    if not 0 < seconds <= _LONGEST:
+        raise TicketError(f"a ticket is redeemed within {_LONGEST:g} s, not {seconds:g} s")
+    # What somebody else counts cannot be counted here: it is gone from this task's own, and that before
+    # anybody is asked, as others may hand on work meanwhile.
+    if not task.budget.give(terms.calls):
+        there = f"{task.budget.left} calls"
+        raise AttenuationError(f"there are {there} to give", asked=f"{terms.calls} calls", held=there)
+    try:
+        ticket, token = await issue_ticket(task, terms, seconds)
+    except BaseException:
+        task.budget.take_back(terms.calls)
+        raise
+    task.tickets = (*task.tickets, token)
+    if task.ended is not None:  # meanwhile; whoever takes back its tickets may have been here before
+        with anyio.move_on_after(REVOKING, shield=True):
+            await take_back(task, token)
+        raise task.ending()
+    record_granted(task, terms, "")
+    return ticket
+
+
+@asynccontextmanager
+async def receive(host: AgentHost, ticket: Ticket | str) -> AsyncIterator[Task]:
+    """Redeem a ticket, and run its task; see `AgentHost.redeem`."""
+    told = ticket if isinstance(ticket, Ticket) else Ticket(ticket)
+    del ticket  # not for whoever prints the locals of an error's frames
+    host.check()  # a ticket that is redeemed is gone
+    limits, agent = host.contract.limits, host.contract.agent.id
+    redeemed = await redeem_ticket(
+        host.tokens, told, host.contract, partition=f"ticket of {agent}", now=host.clock.now()
+    )
+    terms = redeemed.terms
+    terms = replace(
+        terms,
+        seconds=min(terms.seconds, limits.task_seconds),
+        calls=min(terms.calls, limits.calls_per_task),
+        depth=min(terms.depth, limits.delegation_depth),
+    )
+    task = Task(host, terms, budget=Budget(terms.calls), redeemed=redeemed)
+    task.authorities[""] = Root(redeemed.broker, redeemed.token)
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(task)
+        except BaseException:  # it did not begin, and what the ticket was worth is of no use to anybody
+            with anyio.move_on_after(REVOKING, shield=True):
+                await revoke_all(task)
+            raise
+        record_redeemed(task)
+        yield task

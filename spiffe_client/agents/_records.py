@@ -1,0 +1,162 @@
+"""What is told of tasks and calls: one event each, with facts under stable names (see `audit`)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from spiffe_client.audit import Event
+
+if TYPE_CHECKING:
+    from spiffe_client.agents._attenuation import Terms
+    from spiffe_client.agents._call import Call
+    from spiffe_client.agents._task import Task
+    from spiffe_client.errors import SpiffeError
+    from spiffe_client.policy import Decision
+
+__all__ = [
+    "Outcome",
+    "record_anomaly",
+    "record_call",
+    "record_denial",
+    "record_end",
+    "record_granted",
+    "record_redeemed",
+    "record_start",
+]
+
+#: What became of a call.
+Outcome: TypeAlias = Literal["ok", "error", "cancelled"]
+_Facts: TypeAlias = dict[str, str | int | float | bool]
+
+
+def _of_task(task: Task) -> _Facts:
+    """Return the facts of a task; made once for each SVID, and copied."""
+    who = task.host.standing.who
+    if task.facts is None or task.facts[0] is not who:
+        task.facts = (who, _facts_of(task, who))
+    return task.facts[1].copy()
+
+
+def _facts_of(task: Task, who: tuple[str, str]) -> _Facts:
+    workload, serial = who
+    facts: _Facts = {
+        "workload": workload,
+        "svid_serial": serial,
+        "agent": workload if task.agent == task.host.contract.agent.id else str(task.agent),
+        "task": task.id,
+        "purpose": task.purpose,
+        "trace_id": task.trace_id,
+    }
+    if task.tenant:
+        facts["tenant"] = task.tenant
+    if task.parents:
+        facts["parents"] = " ".join(task.parents)
+    return facts
+
+
+def _of_call(call: Call) -> _Facts:
+    facts = _of_task(call.task)
+    facts["call"] = call.id
+    facts["action"] = call.action
+    if call.resource:
+        facts["resource"] = call.resource
+    if call.digest:
+        facts["arguments"] = call.digest
+    facts["duration_ms"] = round(call.seconds * 1000, 3)
+    return facts
+
+
+def record_start(task: Task) -> None:
+    """Tell that a task has begun."""
+    facts = _of_task(task)
+    facts["actions"] = " ".join(sorted(task.actions))
+    facts["seconds"] = round(task.terms.seconds, 3)
+    task.host.report(Event("task.started", f"task {task.id[:8]} has begun", facts))
+
+
+def record_granted(task: Task, terms: Terms, child: str) -> None:
+    """Tell that a task hands on some of its work.
+
+    Args:
+        task: Which.
+        terms: To whom, and what.
+        child: The id of the task that it becomes; empty for a ticket, which nobody has redeemed yet.
+    """
+    facts = _of_task(task)
+    facts |= {
+        "to": str(terms.agent),
+        "actions": " ".join(sorted(terms.actions)),
+        "seconds": round(terms.seconds, 3),
+        "calls": terms.calls,
+        "by": "task" if child else "ticket",
+    }
+    if child:
+        facts["child"] = child
+    if terms.within is not None:
+        facts["resources"] = " ".join(terms.within)
+    message = f"task {task.id[:8]} hands work on to {terms.agent}"
+    task.host.report(Event("delegation.granted", message, facts))
+
+
+def record_redeemed(task: Task) -> None:
+    """Tell that a ticket was redeemed, and is this task now."""
+    facts = _of_task(task)
+    if task.root is not None:
+        facts["token"] = task.root.fingerprint
+    task.host.report(Event("delegation.redeemed", f"task {task.id[:8]} begins with a ticket", facts))
+
+
+def record_end(task: Task) -> None:
+    """Tell that a task has ended, in numbers."""
+    how, why = task.ended or ("finished", "")
+    facts = _of_task(task)
+    facts |= {
+        "outcome": how,
+        "calls": task.budget.spent,
+        "denied": task.denied,
+        "revoked": task.revoked,
+        "not_revoked": task.not_revoked,
+        "duration_ms": round(task.seconds * 1000, 3),
+    }
+    level = logging.INFO if how == "finished" else logging.WARNING
+    task.host.report(Event("task.ended", f"task {task.id[:8]}: {why}", facts, level))
+
+
+def record_call(call: Call, outcome: Outcome, error: BaseException | None) -> None:
+    """Tell what came of a call that was made."""
+    facts = _of_call(call)
+    facts["decision"] = "allow"
+    facts["policy"] = "" if call.decision is None else call.decision.policy
+    facts["outcome"] = outcome
+    if call.approval:
+        facts["approval"] = call.approval
+    if call.token is not None:
+        facts["token"] = call.token.fingerprint
+        facts["audience"] = " ".join(sorted(call.token.audience))
+    if error is not None:
+        facts["error"] = type(error).__name__
+    if call.redacted:
+        facts["redacted"] = call.redacted
+    level = logging.INFO if outcome == "ok" else logging.WARNING
+    call.task.host.report(Event("call.finished", f"{call.action}: {outcome}", facts, level))
+
+
+def record_denial(call: Call, decision: Decision, cause: SpiffeError | None) -> None:
+    """Tell that a call was not made, and why."""
+    call.task.denied += 1
+    facts = _of_call(call)
+    facts |= {"decision": "deny", "reason": decision.reason, "policy": decision.policy, "outcome": "denied"}
+    for name, value in decision.evidence:
+        facts.setdefault(f"evidence_{name}", value)
+    if cause is not None:
+        facts["error"] = cause.code
+    message = f"{call.action!r:.100} on {call.resource!r:.200} was denied: {decision.reason}"
+    call.task.host.report(Event("call.denied", message, facts, logging.WARNING))
+
+
+def record_anomaly(call: Call, kind: Literal["workflow", "rate", "first_use", "cross_tenant"]) -> None:
+    """Tell of what is worth a look, whatever is decided about it."""
+    level = logging.INFO if kind == "first_use" else logging.WARNING
+    event = Event(f"anomaly.{kind}", f"{call.action!r:.100}: {kind.replace('_', ' ')}", _of_call(call), level)
+    call.task.host.report(event)

@@ -1,0 +1,281 @@
+"""A guarded tool: the model sees its arguments and nothing else, and nothing secret comes back."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
+
+import anyio
+import anyio.to_thread
+import httpx
+import pytest
+from tests.support.agent_world import AgentWorld
+
+from spiffe_client.agents import Call, Scrubber, Task, current_call, guard
+from spiffe_client.errors import DeniedError, NoTaskError
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+pytestmark = pytest.mark.anyio
+
+READ = "invoices:read"
+JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
+KEY = "-----BEGIN PRIVATE KEY-----\nMIGH\n-----END PRIVATE KEY-----"
+
+
+def task_of(world: AgentWorld) -> Task:
+    return world.host.task("close the March books", [READ, "summarize"], tenant="acme", params={"month": "3"})
+
+
+@guard(requires=READ, resource="tenants/{tenant}/invoices/{invoice_id}")
+async def read_invoice(tenant: str, invoice_id: str, *, full: bool = False) -> str:
+    """Read an invoice."""
+    return f"{tenant}/{invoice_id}/{full}"
+
+
+@guard(requires=READ, resource="tenants/{tenant}/invoices/{invoice_id}")
+def read_blocking(invoice_id: int, call: Call) -> str:
+    """Read an invoice, the old way."""
+    assert call is current_call()
+    return f"{call.resource}"
+
+
+class TestCalls:
+    async def test_a_coroutine_function(self, world: AgentWorld) -> None:
+        """Its arguments are mapped to the resource, and another tenant's is denied before anything runs."""
+        async with task_of(world):
+            assert "acme/7/False" == await read_invoice(tenant="acme", invoice_id="7")
+            assert "acme/8/True" == await read_invoice("acme", "8", full=True)
+            with pytest.raises(DeniedError, match="this task works for acme"):
+                await read_invoice(tenant="globex", invoice_id="7")
+        assert ["tenants/acme/invoices/7", "tenants/acme/invoices/8"] == [
+            facts["resource"] for facts in world.told("call.finished")
+        ]
+
+    async def test_a_function(self, world: AgentWorld) -> None:
+        """In a thread or not; what is no argument is the task's."""
+        async with task_of(world):
+            assert "tenants/acme/invoices/7" == read_blocking(7)
+            assert "tenants/acme/invoices/8" == await anyio.to_thread.run_sync(read_blocking, 8)
+
+    async def test_outside_a_task(self, world: AgentWorld) -> None:
+        """Nobody answers for it, so it is denied."""
+        with pytest.raises(NoTaskError):
+            read_blocking(7)
+
+    @pytest.mark.parametrize(
+        "name", ["../8", "..", "", "7/8", "*", "%2e%2e", "７", "a" * 129, "7\n", "7\0", "x\\y", " "]
+    )
+    async def test_names_that_are_no_names(self, world: AgentWorld, name: str) -> None:
+        """Prompt-supplied resources match nothing but what they are."""
+        async with task_of(world):
+            with pytest.raises(DeniedError):
+                await read_invoice(tenant="acme", invoice_id=name)
+        assert ["outside_purpose"] == world.reasons
+
+    @pytest.mark.parametrize("value", [None, 1.5, ["7"], b"7", {"a": 1}], ids=repr)
+    async def test_values_that_are_no_names(self, world: AgentWorld, value: Any) -> None:
+        """Neither are other things."""
+        async with task_of(world):
+            with pytest.raises(DeniedError):
+                await read_invoice(tenant="acme", invoice_id=value)
+
+    async def test_wrong_arguments(self, world: AgentWorld) -> None:
+        """A TypeError as of any function, and no call: also for what only the guard gives."""
+        async with task_of(world):
+            with pytest.raises(TypeError, match="invoice_id"):
+                await read_invoice(tenant="acme")
+            with pytest.raises(TypeError, match="call"):
+                read_blocking(7, call="forged")
+        assert [] == world.told("call.finished")
+
+    async def test_a_callable_object_and_a_partial(self, world: AgentWorld) -> None:
+        """Whatever can be called can be guarded."""
+
+        class Adder:
+            """Adds."""
+
+            async def __call__(self, a: int, b: int = 1) -> int:
+                return a + b
+
+        adder = guard(Adder(), requires="summarize")
+        partial = guard(functools.partial(lambda a, b: a * b, 2), requires="summarize")
+        async with task_of(world):
+            assert (3, 6) == (await adder(2), partial(3))
+
+
+class TestLooks:
+    def test_like_the_tool(self) -> None:
+        """Name, words, arguments, types; without what is injected, and without a way around."""
+
+        @guard(requires=READ)
+        async def tool(
+            a: Annotated[int, "how many"], http: httpx.AsyncClient, blocking: httpx.Client, call: Call, *rest: str
+        ) -> str:
+            """Does it."""
+            return ""
+
+        assert ("tool", "Does it.", __name__) == (tool.__name__, tool.__doc__, tool.__module__)
+        assert ["a", "rest"] == list(inspect.signature(tool).parameters)
+        assert {"a", "rest", "return"} == set(get_type_hints(tool))
+        assert Annotated[int, "how many"] == get_type_hints(tool, include_extras=True)["a"]
+        assert tool is inspect.unwrap(tool)
+        assert inspect.iscoroutinefunction(tool)
+
+    def test_names_that_only_type_checkers_know(self) -> None:
+        """What can be told from their text is."""
+
+        def tool(amount: Decimal, http: httpx.Client, call: agents.Call) -> Decimal:  # noqa: F821
+            return amount
+
+        guarded = guard(tool, requires="summarize")
+        assert ["amount"] == list(inspect.signature(guarded).parameters)
+        assert "Decimal" == guarded.__annotations__["amount"]
+
+    def test_without_annotations(self) -> None:
+        """Nothing is injected, then."""
+        assert ["http"] == list(inspect.signature(guard(lambda http: http, requires="x")).parameters)
+
+    @pytest.mark.parametrize("kind", ["generator", "async generator", "object"])
+    def test_generators_run_too_late(self, kind: str) -> None:
+        """A generator's body would run after its call has ended, in whatever task is there then."""
+
+        def generator():
+            yield 1
+
+        async def async_generator():
+            yield 1
+
+        class Generator:
+            def __call__(self):
+                yield 1
+
+        tool = {"generator": generator, "async generator": async_generator, "object": Generator()}[kind]
+        with pytest.raises(TypeError, match="is a generator"):
+            guard(tool, requires="x")
+
+    @pytest.mark.parametrize("resource", ["a//b", "a/{b", "a/*", "../x", "a/{}", "/a"])
+    def test_malformed_resources(self, resource: str) -> None:
+        """Said when the tool is made, not when it is called."""
+        with pytest.raises(ValueError, match="no name and no"):
+            guard(lambda: None, requires="x", resource=resource)
+
+    def test_a_resource_of_what_is_injected(self) -> None:
+        """It would never be a name."""
+
+        def tool(call: Call) -> None:
+            pass
+
+        with pytest.raises(ValueError, match="'call', which is injected"):
+            guard(tool, requires="x", resource="a/{call}")
+
+
+class Pair(NamedTuple):
+    left: str
+    right: str
+
+
+class TestWhatComesBack:
+    @pytest.mark.parametrize("make", [list, tuple, set, frozenset, lambda one: {"k": one[0]}, lambda one: {one[0]: 1}])
+    async def test_tokens_and_keys_do_not(self, world: AgentWorld, make: Any) -> None:
+        """Wherever they are inside; how many there were is told."""
+
+        @guard(requires="summarize")
+        def tool() -> object:
+            return make([f"it said {JWT} and {KEY} ok"])
+
+        async with task_of(world):
+            assert make(["it said [redacted] and [redacted] ok"]) == tool()
+        assert [2] == [facts["redacted"] for facts in world.told("call.finished")]
+
+    async def test_in_errors_neither(self, world: AgentWorld) -> None:
+        """Their text, their notes, their causes, their groups."""
+
+        @guard(requires="summarize")
+        async def tool() -> None:
+            try:
+                raise ValueError(f"first {JWT}")
+            except ValueError as error:
+                error.add_note(f"note {JWT}")
+                error.__context__ = error  # a loop must not be one for us
+                raise ExceptionGroup("many", [KeyError(JWT), error]) from error
+
+        async with task_of(world):
+            with pytest.raises(ExceptionGroup) as caught:
+                await tool()
+        cause = caught.value.__cause__
+        assert ("first [redacted]", ["note [redacted]"]) == (str(cause), cause.__notes__)
+        assert ("[redacted]",) == caught.value.exceptions[0].args
+        assert 3 == world.told("call.finished")[0]["redacted"]
+
+    async def test_blocking_ones(self, world: AgentWorld) -> None:
+        """The same in threads."""
+
+        @guard(requires="summarize")
+        def tool() -> None:
+            raise ValueError(JWT)
+
+        async with task_of(world):
+            with pytest.raises(ValueError, match="redacted"):
+                tool()
+
+    @pytest.mark.parametrize("kind", ["generator", "coroutine", "async generator", "future"])
+    async def test_what_would_run_later(self, world: AgentWorld, kind: str) -> None:
+        """It would run after its call has ended."""
+
+        async def later() -> None:
+            pass
+
+        async def many():
+            yield 1
+
+        class Future:
+            def __await__(self):
+                yield
+
+        made = {
+            "generator": lambda: (n for n in "ab"),
+            "coroutine": later,
+            "async generator": many,
+            "future": Future,
+        }[kind]
+        tool = guard(lambda: made(), requires="summarize")
+        async with task_of(world):
+            with pytest.raises(TypeError, match="after its call has ended"):
+                tool()
+
+
+class TestScrubber:
+    @pytest.mark.parametrize("value", ["plain", b"plain", 7, None, ["a", ("b", {"c"})], {"k": "v"}, Pair("a", "b")])
+    def test_the_same_object_where_there_is_nothing(self, value: object) -> None:
+        """Nothing is copied."""
+        scrubber = Scrubber(["tok"])
+        assert value is scrubber.clean(value)
+        assert 0 == scrubber.count
+
+    def test_known_tokens(self) -> None:
+        """Also those that look like nothing; the longer first."""
+        scrubber = Scrubber(["opaque", "opaque-and-longer", ""])
+        assert "[redacted] [redacted]" == scrubber.text("opaque-and-longer opaque")
+        assert 2 == scrubber.count
+
+    def test_shapes(self) -> None:
+        """A named tuple stays one; bytes and bytearrays, too."""
+        assert Pair("[redacted]", "b") == Scrubber().clean(Pair(JWT, "b"))
+        assert b"\xff [redacted]" == Scrubber().clean(b"\xff " + JWT.encode())
+        assert bytearray(b"[redacted]") == Scrubber().clean(bytearray(JWT.encode()))
+
+    def test_a_key_without_an_end(self) -> None:
+        """A cut one is one."""
+        assert "a [redacted]" == Scrubber().text("a -----BEGIN EC PRIVATE KEY-----\nMIGH")
+
+    def test_too_deep(self) -> None:
+        """What is not looked through is not passed on."""
+        value: object = "x"
+        for _ in range(100):
+            value = [value]
+        scrubber = Scrubber()
+        assert "[redacted]" in str(scrubber.clean(value))
+        assert 1 == scrubber.count
