@@ -84,6 +84,9 @@ def take_turn(call: Call) -> None:
     Raises:
         DeniedError: It may not any more.
     """
+    if call.task.host.contract.workflow is None:
+        call.task.previous = call.action
+        return
     with call.task.budget.lock:  # of two at once, one is the first
         if in_order := _in_order(call):
             call.task.previous = call.action
@@ -93,10 +96,11 @@ def take_turn(call: Call) -> None:
 
 def _count(call: Call, now: float) -> None:
     task = call.task
-    again = None if task.counted is None else task.counted.get(call.id)
-    if task.counted is not None and again is not None and again < _REPLAYS:
-        task.counted[call.id] = again + 1  # made again after a pause, it was counted
-        return
+    if task.counted is not None:
+        again = task.counted.get(call.id)
+        if again is not None and again < _REPLAYS:
+            task.counted[call.id] = again + 1  # made again after a pause, it was counted
+            return
     rate = task.host.rate
     if not task.budget.spend():
         raise _deny(call, "budget_spent", "contract", ("calls", task.budget.calls))

@@ -17,10 +17,14 @@ __all__ = ["Parameters", "ResourcePath", "arguments_digest"]
 #: What may stand for one `{name}`: one segment. Anything else is not looked at twice: `..`, slashes,
 #: wildcards, what only looks like a letter, and what is too long to be a name.
 _SEGMENT: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~@+=:-]{1,128}\Z")
+_fits = _SEGMENT.match
 _HOLE: Final = re.compile(r"\{([A-Za-z_]\w*)\}\Z")
 
 #: Of an integer that is a name, at most.
 _BITS: Final = 256
+
+#: Characters of base64url for 32 bytes, without padding.
+_DIGEST: Final = 43
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -41,7 +45,7 @@ def arguments_digest(arguments: Mapping[str, object]) -> str | None:
             return None
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
-    return base64.urlsafe_b64encode(hashlib.sha256(text).digest()).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(hashlib.sha256(text).digest())[:_DIGEST].decode()
 
 
 def _finite(value: object) -> bool:
@@ -74,15 +78,17 @@ class ResourcePath:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._parts: list[tuple[str, bool]] = []
+        parts: list[tuple[str, bool]] = []
         for part in text.split("/") if text else ():
             hole = _HOLE.match(part)
             if hole is None and not _SEGMENT.match(part):
                 raise ValueError(
                     f"the resource {text!r} has the segment {part!r}, which is no name and no {{hole}}"
                 )
-            self._parts.append((hole[1] if hole else part, hole is not None))
-        self.holes: frozenset[str] = frozenset(part for part, is_hole in self._parts if is_hole)
+            parts.append((hole[1] if hole else part, hole is not None))
+        self._filled_in = "/".join("%s" if is_hole else part for part, is_hole in parts)
+        self._names = [part for part, is_hole in parts if is_hole]
+        self.holes: frozenset[str] = frozenset(self._names)
 
     def fill(self, arguments: Mapping[str, object], params: Mapping[str, str]) -> str | None:
         """Return the resource that a call is about; None if an argument cannot be part of one.
@@ -91,17 +97,14 @@ class ResourcePath:
             arguments: Of the call, by name: they go first, so that another tenant's is seen.
             params: Of the task.
         """
-        parts = []
-        for part, is_hole in self._parts:
-            if is_hole:
-                value = arguments[part] if part in arguments else params.get(part)
-                text = _segment(value)
-                if not _SEGMENT.match(text):
-                    return None
-                parts.append(text)
-            else:
-                parts.append(part)
-        return "/".join(parts)
+        values = []
+        for name in self._names:
+            value = arguments[name] if name in arguments else params.get(name)
+            text = value if type(value) is str else _segment(value)
+            if not _fits(text):
+                return None
+            values.append(text)
+        return self._filled_in % tuple(values)
 
 
 class Parameters:

@@ -12,7 +12,7 @@ from spiffe_client.errors import SpiffeError, TaskEndedError, TokenError, TokenR
 from spiffe_client.tokens import AccessToken, SecurityToken, TokenRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from spiffe_client.agents._call import Call
     from spiffe_client.agents._task import Task
@@ -245,7 +245,7 @@ def withdraw_single(task: Task, call: str) -> list[Authority]:
     return found
 
 
-async def give_back(task: Task, singles: list[Authority]) -> None:
+async def give_back(task: Task, singles: Sequence[Authority]) -> None:
     """Have what `withdraw_single` returned revoked; what is not for a cancellation is with the task's end."""
     for single in singles:
         await take_back(task, single)

@@ -40,7 +40,13 @@ class Budget:
 
     def spend(self) -> bool:
         """Take one call; return False if there is none left."""
-        return self.give(1)
+        if self.parent is not None:
+            return self.give(1)
+        with self.lock:
+            if self.spent >= self.calls:
+                return False
+            self.spent += 1
+        return True
 
     def give(self, calls: int) -> bool:
         """Take calls that are counted elsewhere; return False if there are not so many left."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
@@ -13,17 +13,16 @@ from spiffe_client._door import Door
 from spiffe_client.agents._admission import admit, consult, refused, take_turn
 from spiffe_client.agents._arguments import arguments_digest
 from spiffe_client.agents._authority import authority_of, give_back, withdraw_single
+from spiffe_client.agents._context import CALL
+from spiffe_client.agents._credentials import CallCredentials
 from spiffe_client.agents._loop import cancel_on
 from spiffe_client.agents._records import Outcome, record_call
 from spiffe_client.agents._scrub import scrub_error, scrubbed
-from spiffe_client.agents._spans import Inside
+from spiffe_client.agents._spans import CallSpan, call_span
 from spiffe_client.errors import TaskError
 
 if TYPE_CHECKING:
-    import httpx
-
     from spiffe_client.agents._authority import Authority
-    from spiffe_client.agents._clients import CallAuth
     from spiffe_client.agents._task import Task
     from spiffe_client.policy import Approver, Decision
     from spiffe_client.tokens import AccessToken
@@ -31,10 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Call"]
 
 _T = TypeVar("_T")
-_Scope = TypeVar("_Scope", "anyio.CancelScope", None)
 
 
-class Call:
+class Call(CallCredentials):
     """Made by `Task.call` or by a guarded tool; `async with` decides, and raises if it may not be.
 
     `with` does the same for code that blocks in a thread. Nothing that it hands out is of any use
@@ -61,8 +59,10 @@ class Call:
         "_door",
         "_inside",
         "_open",
+        "_outer",
         "_scope",
         "_single",
+        "_span",
         "action",
         "approval",
         "approver",
@@ -106,8 +106,10 @@ class Call:
         self.authority: Authority | None = None
         self._door: Door | None = None
         self._scope: anyio.CancelScope | None = None
-        self._inside: Inside | None = None
-        self._single: list[Authority] = []
+        self._inside = False
+        self._outer: Call | None = None
+        self._span: CallSpan | None = None
+        self._single: Sequence[Authority] = ()
         self._open = False
         self._begun_at: float | None = None
 
@@ -118,7 +120,9 @@ class Call:
         return f"Call({self.id}, {self.action!r:.60}, {'open' if self._open else 'closed'})"
 
     async def __aenter__(self) -> Self:
-        scope = self._begin(self.task.new_scope())
+        door, scope = self.task.inside()
+        self._begin()
+        self._door, self._scope = door, scope  # from here on the task's end is this one's, too
         scope.__enter__()
         try:
             decision = admit(self)
@@ -148,13 +152,14 @@ class Call:
             # What a thread, which cannot be stopped, brings back after the end is nobody's any more.
             caught = self._scope.cancelled_caught or (self.task.ended is not None and not passes)
             self._record(error, cancelled=caught or passes)
-        await give_back(self.task, self._single)
+        if self._single:
+            await give_back(self.task, self._single)
         if caught:
             raise self.task.ending() from None
         return False
 
     def __enter__(self) -> Self:
-        self._begin(None)
+        self._begin()
         try:
             decision = admit(self)
             if decision.obligations or self.task.host.points is not None:
@@ -179,37 +184,6 @@ class Call:
                 self.task.host.loop.wait_for(give_back, self.task, self._single)
         if self.task.ended is not None:
             raise self.task.ending() from error
-
-    @property
-    def auth(self) -> CallAuth:
-        """What puts this call's token on requests, for `httpx.AsyncClient` and `httpx.Client`.
-
-        Raises:
-            TaskEndedError: The call has ended.
-            TaskError: The action has no token.
-        """
-        self.refuse()
-        if self.authority is None:
-            raise TaskError(f"{self.action} has no token: the contract names no audience for it")
-        from spiffe_client.agents._clients import CallAuth
-
-        return CallAuth(self, self.authority.auth())
-
-    @property
-    def http(self) -> httpx.AsyncClient:
-        """An HTTP client with this call's credentials; it need not be closed."""
-        self.refuse()
-        from spiffe_client.agents._clients import async_client
-
-        return async_client(self)
-
-    @property
-    def http_sync(self) -> httpx.Client:
-        """As `http`, for code that blocks in a thread."""
-        self.refuse()
-        from spiffe_client.agents._clients import client
-
-        return client(self)
 
     def refuse(self) -> None:
         """Return while the call is going on.
@@ -258,32 +232,35 @@ class Call:
         """How long it has been going on, what was waited for included."""
         return self.task.host.clock.monotonic() - (self._begun_at or 0.0)
 
-    def _begin(self, scope: _Scope) -> _Scope:
+    def _begin(self) -> None:
         task = self.task
         if self._begun_at is not None:
             raise TaskError("this call was made before; make a new one")
         self._begun_at = task.host.clock.monotonic()
         if self.id in task.calls:  # made again while it goes on, it is another one
             self.id, self.replayable = task.host.new_id(), False
-        self._scope = scope
-        self._door = None if scope is None else task.door()  # from here on the task's end is this one's, too
         task.calls[self.id] = self
-        return scope
 
     def _enter(self, decision: Decision) -> None:
         # The task may have ended while this waited for a decision, a person or a token.
         self.task.refuse(self.task.host.clock.monotonic())
         take_turn(self)
         self.decision = decision
-        self._open = True
-        self._inside = Inside(self)
+        self._outer = CALL.get()
+        CALL.set(self)
+        self._inside = self._open = True
+        self._span = call_span(self)
 
     def _leave(self) -> None:
+        if self._inside:
+            CALL.set(self._outer)
         self._open = False
-        if self._inside is not None:
-            self._inside.leave()
+        if self._span is not None:
+            self._span.leave()
         self.task.calls.pop(self.id, None)
-        self._single = withdraw_single(self.task, self.id)
+        action = self.task.host.contract.actions.get(self.action)
+        if action is not None and action.sensitive:
+            self._single = withdraw_single(self.task, self.id)
 
     async def _consult(self, decision: Decision) -> Decision:
         # On the host's loop, for a thread, which nobody can cancel: so it is this that ends with its task.
@@ -295,6 +272,6 @@ class Call:
 
     def _record(self, error: BaseException | None, *, cancelled: bool) -> None:
         outcome: Outcome = "cancelled" if cancelled else "ok" if error is None else "error"
-        assert self._inside is not None
-        self._inside.end(outcome, error)
+        if self._span is not None:
+            self._span.end(outcome, error)
         record_call(self, outcome, error)

@@ -102,7 +102,7 @@ class AgentHost:
         self._sets: dict[frozenset[str], frozenset[str]] = {}
         self.requests: dict[str, TokenRequest] = {}
         self._beginning = secrets.token_hex(4)
-        self._sink = on_event
+        self._sink, self._asked = on_event, hasattr(on_event, "ready")
         self._web = web
         self._agenda: Agenda[str] = Agenda(clock, self._due)
         self._service: Service | None = None
@@ -266,7 +266,7 @@ class AgentHost:
     @property
     def recordable(self) -> bool:
         """Whether calls can be recorded now."""
-        return bool(getattr(self._sink, "ready", True))
+        return not self._asked or bool(getattr(self._sink, "ready", True))
 
     def _due(self, key: str) -> None:
         if key == _CONTRACT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from spiffe_client.audit import Event
@@ -65,6 +66,11 @@ def _of_call(call: Call) -> _Facts:
         facts["arguments"] = call.digest
     facts["duration_ms"] = round(call.seconds * 1000, 3)
     return facts
+
+
+@lru_cache(maxsize=256)
+def _audience(audience: frozenset[str], resource: frozenset[str]) -> str:
+    return " ".join(sorted(audience | resource))
 
 
 def record_start(task: Task) -> None:
@@ -133,7 +139,7 @@ def record_call(call: Call, outcome: Outcome, error: BaseException | None) -> No
         facts["approval"] = call.approval
     if call.token is not None:
         facts["token"] = call.token.fingerprint
-        facts["audience"] = " ".join(sorted(call.token.audience))
+        facts["audience"] = _audience(call.token.request.audience, call.token.request.resource)
     if error is not None:
         facts["error"] = type(error).__name__
     if call.redacted:

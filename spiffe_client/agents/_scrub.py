@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar, cast
 
@@ -96,16 +96,29 @@ class Scrubber:
 _SETTLED: Final = frozenset({str, bytes, int, float, bool, type(None), list, tuple, dict, set})
 
 
+#: Those of them that hold no text.
+_PLAIN: Final = frozenset({int, float, bool, type(None)})
+
+
+def _plain_text(text: str, secrets: Iterable[str]) -> bool:
+    """Say at a glance whether there is nothing to look for; a doubt is a no."""
+    if "eyJ" in text or "PRIVATE KEY-----" in text:
+        return False
+    return not any(secret in text for secret in secrets)
+
+
 def _runs_later(result: object) -> bool:
     return inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result)
 
 
-def scrubbed(result: _T, secrets: Iterable[str]) -> tuple[_T, int]:
+def scrubbed(result: _T, secrets: Sequence[str]) -> tuple[_T, int]:
     """Return what a tool returned without secrets, and how many were taken out.
 
     Raises:
         TypeError: It is a coroutine, a generator, or the like.
     """
+    if type(result) in _PLAIN or (type(result) is str and _plain_text(cast("str", result), secrets)):
+        return result, 0
     if type(result) not in _SETTLED and _runs_later(result):
         if inspect.iscoroutine(result) or inspect.isgenerator(result):
             result.close()

@@ -3,62 +3,53 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from spiffe_client.agents._context import CALL
 from spiffe_client.audit import _genai as names
 
 if TYPE_CHECKING:
     from spiffe_client.agents._call import Call
 
-__all__ = ["Inside", "spanned"]
+__all__ = ["CallSpan", "call_span", "spanned"]
 
 _log = logging.getLogger("spiffe_client")
 
 
-@lru_cache(maxsize=1)
-def _api() -> Any:
-    """Return OpenTelemetry's module of traces; None if it is not installed."""
-    if find_spec("opentelemetry") is None or find_spec("opentelemetry.trace") is None:
-        return None
-    from opentelemetry import trace
+_API: Final = "opentelemetry.trace"
+#: Where OpenTelemetry reads which provider to make by itself, once somebody asks for it.
+_NAMED: Final = "OTEL_PYTHON_TRACER_PROVIDER"
 
-    return trace
+
+def _awake() -> None:
+    """Import the API where the environment says who makes spans, and nobody else may come to import it."""
+    if os.environ.get(_NAMED) and find_spec("opentelemetry") is not None and find_spec(_API) is not None:
+        import_module(_API)
+
+
+_awake()
 
 
 def _tracer() -> Any:
     """Return a tracer of the global provider; None if there is none that would keep a span."""
-    api = _api()
-    if api is None or isinstance(provider := api.get_tracer_provider(), api.ProxyTracerProvider):
+    api = sys.modules.get(_API)
+    if api is None:  # nobody has imported it, so nobody has given it a provider
         return None
-    return provider.get_tracer("spiffe_client")
+    provider = api.get_tracer_provider()
+    return None if isinstance(provider, api.ProxyTracerProvider) else provider.get_tracer("spiffe_client")
 
 
-class Inside:
-    """The inside of a call: what is current there, and the span that it is.
+class CallSpan:
+    """The span that a call is."""
 
-    Args:
-        call: Which.
-    """
+    __slots__ = ("_span", "_token")
 
-    __slots__ = ("_outer", "_span", "_token")
-
-    def __init__(self, call: Call) -> None:
-        self._outer = CALL.get()
-        CALL.set(call)
-        tracer = _tracer()
-        self._span: Any = None
-        if tracer is not None:
-            try:
-                self._enter(tracer, call)
-            except Exception:  # noqa: BLE001 - the border to users' span processors: telling breaks nothing
-                _log.exception("a span could not begin")
-
-    def _enter(self, tracer: Any, call: Call) -> None:
+    def __init__(self, tracer: Any, call: Call) -> None:
         from opentelemetry import context, trace
 
         facts = {
@@ -68,17 +59,14 @@ class Inside:
             names.AGENT_ID: str(call.task.agent),
             "spiffe.task": call.task.id,
         }
-        span = tracer.start_span(names.tool_span_name(call.action), attributes=facts)
-        self._token = context.attach(trace.set_span_in_context(span))
-        self._span = span
+        self._span = tracer.start_span(names.tool_span_name(call.action), attributes=facts)
+        self._token = context.attach(trace.set_span_in_context(self._span))
 
     def leave(self) -> None:
         """Have what was current before be current again."""
-        CALL.set(self._outer)
-        if self._span is not None:
-            from opentelemetry import context
+        from opentelemetry import context
 
-            context.detach(self._token)
+        context.detach(self._token)
 
     def end(self, outcome: str, error: BaseException | None) -> None:
         """End the span.
@@ -87,8 +75,6 @@ class Inside:
             outcome: What came of the call.
             error: What it failed with; its type is told and nothing else.
         """
-        if self._span is None:
-            return
         from opentelemetry.trace import StatusCode
 
         try:
@@ -98,6 +84,18 @@ class Inside:
             self._span.end()
         except Exception:  # noqa: BLE001 - as above
             _log.exception("a span could not end")
+
+
+def call_span(call: Call) -> CallSpan | None:
+    """Begin the span that a call is; None where nobody would keep it."""
+    tracer = _tracer()
+    if tracer is None:
+        return None
+    try:
+        return CallSpan(tracer, call)
+    except Exception:  # noqa: BLE001 - the border to users' span processors: telling breaks nothing
+        _log.exception("a span could not begin")
+        return None
 
 
 @contextmanager

@@ -259,15 +259,12 @@ class Task(InThread):
         self.replays = {} if self.replays is None else self.replays
         return self.replays.setdefault(what, new)
 
-    def door(self) -> Door:
-        """Return the way into the event loop that this code runs on."""
-        return self._door if self._door is not None and self._door.here else Door()
-
-    def new_scope(self) -> anyio.CancelScope:
-        """Make a cancel scope; one of the task's own kind costs less than asking which kind is needed here."""
+    def inside(self) -> tuple[Door, anyio.CancelScope]:
+        """Return the way into the event loop that this code runs on, and a new cancel scope there."""
         if self._scope is not None and self._door is not None and self._door.here:
-            return type(self._scope)()
-        return anyio.CancelScope()
+            # One of the task's own kind costs less than asking which kind is needed here.
+            return self._door, type(self._scope)()
+        return Door(), anyio.CancelScope()
 
     def ending(self) -> TaskEndedError:
         """Make the error for who comes too late."""

@@ -6,13 +6,15 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from spiffe_client._values import dataclass
 
 __all__ = ["Event", "EventSink", "log_event", "safe_sink"]
 
 _log = logging.getLogger("spiffe_client")
+_NO_FACTS: Final[Mapping[str, str | int | float | bool]] = MappingProxyType({})
+_set = object.__setattr__
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,21 @@ class Event:
 
     name: str
     message: str
-    attributes: Mapping[str, str | int | float | bool] = field(default_factory=lambda: MappingProxyType({}))
+    attributes: Mapping[str, str | int | float | bool] = field(default_factory=lambda: _NO_FACTS)
     level: int = logging.INFO
+
+    # There is one for each call of an agent.
+    def __init__(
+        self,
+        name: str,
+        message: str,
+        attributes: Mapping[str, str | int | float | bool] = _NO_FACTS,
+        level: int = logging.INFO,
+    ) -> None:
+        _set(self, "name", name)
+        _set(self, "message", message)
+        _set(self, "attributes", attributes)
+        _set(self, "level", level)
 
 
 #: Takes an event at once, on the thread it happened on; neither blocks nor raises.

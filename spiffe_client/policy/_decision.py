@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+import msgspec
 
 from spiffe_client._values import dataclass
 
@@ -41,9 +42,8 @@ Reason: TypeAlias = Literal[
 Evidence: TypeAlias = tuple[tuple[str, str | int | float | bool], ...]
 
 
-# With a compiled constructor: there is one for each call.
-@dataclasses.dataclass(frozen=True, slots=True)
-class Question:
+# There is one for each call: of a struct, making one costs a tenth. It holds nothing that could hold it.
+class Question(msgspec.Struct, frozen=True, gc=False):
     """May this agent do this, now, for this task?
 
     Attributes:

@@ -91,5 +91,5 @@ class CachedDecisions:
 
 def _key(question: Question) -> _Key:
     """Return everything in a question but its time; a field that is added later is in it."""
-    facts = ((name, getattr(question, name)) for name in Question.__slots__ if name != "at")
+    facts = ((name, getattr(question, name)) for name in Question.__struct_fields__ if name != "at")
     return tuple(frozenset(fact.items()) if name == "params" else fact for name, fact in facts)

@@ -105,7 +105,9 @@ class CallChecks(AdapterChecks):
             errors = [play.error for play in plays]
             assert errors == [None, None], f"the runs raised {errors}"
             ran = scene.tools.ran
-            assert len(ran) == 4, f"{len(ran)} of 4 tools ran; the model was shown {[it.shown for it in plays]}"
+            assert len(ran) == 4, (
+                f"{len(ran)} of 4 tools ran; the model was shown {[it.shown for it in plays]}"
+            )
             assert len({each.call for each in ran} - {""}) == 4, "calls were shared"
             expected = [f"tenants/acme/orders/{each.arguments[1]}" for each in ran]
             assert expected == [each.resource for each in ran], "a tool ran in another one's call"

@@ -61,6 +61,7 @@ class AccessToken:
     # Made of it once somebody asks, and gone with it: how it is sent, and what security events know it by.
     _header: Unprinted | None = field(default=None, init=False, repr=False, compare=False)
     _identities: frozenset[int] | None = field(default=None, init=False, repr=False, compare=False)
+    _fingerprint: str = field(default="", init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
         scope, audience = (" ".join(sorted(names)) for names in (self.scope, self.audience))
@@ -87,7 +88,9 @@ class AccessToken:
     @property
     def fingerprint(self) -> str:
         """12 hex digits of its SHA-256, to tell tokens apart in a log."""
-        return fingerprint(self.token.reveal())
+        if not self._fingerprint:
+            object.__setattr__(self, "_fingerprint", fingerprint(self.token.reveal()))
+        return self._fingerprint
 
 
 @dataclass(frozen=True, slots=True)

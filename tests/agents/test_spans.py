@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -57,13 +58,20 @@ async def test_a_call(spans: InMemorySpanExporter, anyio_backend: str) -> None:
 
 async def test_without_opentelemetry(monkeypatch: pytest.MonkeyPatch, anyio_backend: str) -> None:
     """Nothing is missing."""
-    monkeypatch.setattr(_spans, "find_spec", lambda name: None)
-    _spans._api.cache_clear()
-    try:
-        async with AgentWorld(deciders=[Yes()]).running() as world:
-            async with world.host.task("x", [READ], tenant="acme") as task:
-                async with task.call(READ, INVOICE):
-                    pass
-    finally:
-        _spans._api.cache_clear()
+    monkeypatch.delitem(sys.modules, "opentelemetry.trace")
+    async with AgentWorld(deciders=[Yes()]).running() as world:
+        async with world.host.task("x", [READ], tenant="acme") as task:
+            async with task.call(READ, INVOICE):
+                pass
     assert ["ok"] == [facts["outcome"] for facts in world.told("call.finished")]
+
+
+@pytest.mark.parametrize("named", ["sdk_tracer_provider", ""])
+def test_a_provider_that_the_environment_names(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes spans although nobody imports OpenTelemetry; where none is named, nothing is imported."""
+    trace = sys.modules["opentelemetry.trace"]
+    monkeypatch.setenv("OTEL_PYTHON_TRACER_PROVIDER", named)
+    monkeypatch.delitem(sys.modules, "opentelemetry.trace")
+    monkeypatch.setattr(_spans, "import_module", lambda name: sys.modules.update({name: trace}))
+    _spans._awake()
+    assert bool(named) is ("opentelemetry.trace" in sys.modules)
