@@ -84,6 +84,8 @@ class Authority:
         above: The parent's for the same action; None for a task of its own.
     """
 
+    __slots__ = ("_above", "_auth", "_broker", "_error", "_request", "left")
+
     def __init__(self, broker: TokenBroker, request: TokenRequest, above: Authority | None = None) -> None:
         self._broker = broker
         self._request = request
@@ -173,6 +175,8 @@ class Root(Authority):
         broker: Who issued it.
         token: The token.
     """
+
+    __slots__ = ("_root",)
 
     def __init__(self, broker: TokenBroker, token: AccessToken) -> None:
         super().__init__(broker, token.request)

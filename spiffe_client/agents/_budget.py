@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from array import array
 from threading import Lock
 from typing import Final
 
@@ -72,21 +72,27 @@ class Rate:
     """At most so many calls in any minute, by the monotonic clock.
 
     Args:
-        per_minute: How many; also how many times are remembered.
+        per_minute: How many; also how many times are remembered, in eight bytes each.
     """
 
-    __slots__ = ("_lock", "_times", "per_minute")
+    __slots__ = ("_first", "_lock", "_times", "per_minute")
 
     def __init__(self, per_minute: int) -> None:
         self.per_minute: int = per_minute
-        self._times: deque[float] = deque(maxlen=per_minute)
+        self._times = array("d")
+        self._first = 0  # before it is what is over, and not thrown away yet
         self._lock = Lock()
 
     def take(self, now: float) -> bool:
         """Count a call at this time; return False if it would be one too many."""
         times = self._times
         with self._lock:  # threads that come at once do not get more together
-            if len(times) == self.per_minute and now - times[0] < _MINUTE:
+            while self._first < len(times) and now - times[self._first] >= _MINUTE:
+                self._first += 1
+            if len(times) - self._first >= self.per_minute:
                 return False
             times.append(now)
+            if self._first > len(times) // 2:
+                del times[: self._first]
+                self._first = 0
         return True

@@ -27,6 +27,8 @@ __all__ = ["guarded", "many_tasks", "stop"]
 _AGENT = "spiffe://prod.example/agent/closer"
 _ORDERS = "https://orders.prod.example"
 _MANY = 1000
+#: How far up it is looked for whose code has asked for memory.
+_FRAMES = 25
 
 
 def _contract() -> Contract:
@@ -107,7 +109,7 @@ def guarded(runs: int = 150, each: int = 20) -> list[Figure]:
 
 def _ours(snapshot: tracemalloc.Snapshot) -> int:
     """Bytes that are not the development token broker's, which runs in the same process."""
-    theirs = [tracemalloc.Filter(False, pattern) for pattern in ("*/spiffe_client/dev/*", "*/uvicorn/*")]
+    theirs = [tracemalloc.Filter(False, what, all_frames=True) for what in ("*/spiffe_client/dev/*", "*/uvicorn/*")]
     return sum(found.size for found in snapshot.filter_traces(theirs).statistics("filename"))
 
 
@@ -157,7 +159,7 @@ async def _side_by_side() -> tuple[float, int, int, int]:
             for number in range(_MANY):
                 if number == 0:
                     gc.collect()
-                    tracemalloc.start()
+                    tracemalloc.start(_FRAMES)
                 group.create_task(work(number))
                 await ready.acquire()  # one after the other: the token broker is no part of this
             gc.collect()
