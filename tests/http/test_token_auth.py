@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import statistics
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
@@ -34,6 +32,7 @@ from tests.support.protected import (
     serve_site,
     trust_web,
 )
+from tests.support.work import counted
 
 pytestmark = pytest.mark.anyio
 
@@ -458,22 +457,19 @@ class TestSecrets:
 
 
 class TestHotPath:
-    def test_at_most_five_microseconds_of_ours(self) -> None:
-        """From a held token to the header: no lock, no await, no parsing twice (issue 3).
-
-        Ten times the target here: this guards against a change of kind, the bench measures.
-        """
+    def test_the_blocking_one_does_as_little(self) -> None:
+        """From a held token to the header: no lock, no await, no parsing twice (see also `test_hot_paths`)."""
         broker = FakeBroker()
         auth = auth_for("https://orders.prod.example", broker)
         broker.fetch_blocking(TokenRequest.of("x"))
         request = httpx.Request("GET", "https://orders.prod.example/v1/orders")
 
-        def once() -> float:
-            started = time.perf_counter()
+        def once() -> None:
             flow = auth.sync_auth_flow(request)
             next(flow)
-            took = time.perf_counter() - started
             flow.close()
-            return took
 
-        assert statistics.median(once() for _ in range(500)) < 50e-6
+        once()
+        with counted("/spiffe_client/") as work:
+            once()
+        assert 100 < work.count < 850

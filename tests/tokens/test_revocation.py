@@ -152,8 +152,8 @@ class TestOutcome:
         """Within the deadline, with the time for revoking not spent on asking."""
         world.broker.scripts["introspection"] = [HANG]
         world.broker.scripts["revocation"] = [HANG]
-        with anyio.fail_after(5):
-            done = await world.revoke(world.issue("t-0"), timeout=0.6)
+        with anyio.fail_after(15):
+            done = await world.revoke(world.issue("t-0"), timeout=3)
         assert "failed" == done.outcome
         assert isinstance(done.error, TokenBrokerUnavailableError)
         assert ["introspection", "revocation"] == [what for what, _ in world.broker.calls]
