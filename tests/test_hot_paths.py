@@ -29,9 +29,9 @@ AGENT = "spiffe://prod.example/agent/closer"
 ORDERS = "https://orders.prod.example"
 OURS = "/spiffe_client/"
 #: Instructions between which a path may be: more is slower, less means that the gate is to be narrowed.
-GUARDED, TOKEN = (1000, 1900), (200, 850)
+GUARDED, TOKEN = (1000, 1800), (200, 800)
 #: What a request over mutual TLS may cost of ours, of what it costs in httpx and what that is made of.
-SHARE = 0.12
+SHARE = 0.05
 
 
 def contract() -> Contract:
