@@ -123,7 +123,8 @@ class ToolGate:
         """Return what a person has to be asked about a call by contract, before it is made.
 
         None if nobody has to be asked, also because the call will be denied anyhow. For frameworks that
-        pause a run until somebody has answered; then make the call with `approver=Answer(name)`.
+        pause a run until somebody has answered; then make the call with `approver=Answer(digest, by=…)`,
+        the digest as the answer repeats it.
         """
         host = call.task.host
         known = host.contract.actions.get(call.action)
@@ -140,15 +141,20 @@ class ToolGate:
 class Answer:
     """An approver who was asked before: by a framework that pauses a run until somebody has answered.
 
+    It is about what they were shown: a yes to another call, however it got here, is none.
+
     Args:
-        name: Who said yes; empty for a no.
+        digest: Of what they were asked, `ApprovalRequest.digest`: as it comes back with the answer, and
+            not as it would be now.
+        by: Who said yes; empty for a no.
         clock: When this is.
     """
 
-    def __init__(self, name: str, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._name = name
+    def __init__(self, digest: str, *, by: str, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._digest = digest
+        self._by = by
         self._clock = clock
 
     async def approve(self, request: ApprovalRequest) -> Approval | None:
         """See `Approver.approve`."""
-        return Approval(request.id, self._name, self._clock.now()) if self._name else None
+        return Approval(request.id, self._by, self._clock.now(), self._digest) if self._by else None

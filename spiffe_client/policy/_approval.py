@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import secrets
 from datetime import datetime
 from typing import Final, NoReturn, Protocol
@@ -72,27 +75,53 @@ class ApprovalRequest:
             text=text or f"{question.agent} asks for {question.action} on {question.resource or 'nothing'}",
         )
 
+    @property
+    def digest(self) -> str:
+        """What an answer repeats of it, so that it is none to anything else: all that it is about.
+
+        base64url of SHA-256 over agent, task, tenant, action, resource and arguments, as a JSON array
+        of texts in ASCII without spaces. Asked again, as after a pause, it is the same.
+        """
+        facts = [str(getattr(self, name)) for name in _BOUND]
+        text = json.dumps(facts, separators=(",", ":")).encode()
+        return base64.urlsafe_b64encode(hashlib.sha256(text).digest()).rstrip(b"=").decode()
+
+    def is_answered_by(self, approval: Approval) -> bool:
+        """Say whether an approval is about just this."""
+        return approval.request == self.id and approval.digest == self.digest
+
+    def approve(self, *, by: str, clock: Clock = SYSTEM_CLOCK) -> Approval:
+        """Return somebody's yes to just this.
+
+        Args:
+            by: Who says so; it is recorded.
+            clock: For when.
+        """
+        return Approval(self.id, by, clock.now(), self.digest)
+
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """Somebody said yes.
+    """Somebody said yes; made by `ApprovalRequest.approve`.
 
     Attributes:
         request: The id of what was asked.
         approver: Who said so.
         at: When.
+        digest: Of what they were shown; see `ApprovalRequest.digest`.
     """
 
     request: str
     approver: str
     at: datetime
+    digest: str
 
 
 class Approver(Protocol):
     """Asks somebody; see `ask_approval`, which adds the deadline and the checks."""
 
     async def approve(self, request: ApprovalRequest) -> Approval | None:
-        """Return the approval, or None for a no.
+        """Return `request.approve(by=…)`, or None for a no.
 
         Raises:
             Exception: Whatever it is, it is a no.
@@ -136,7 +165,7 @@ class Approvals:
         Raises:
             DeniedError: It answers another request, or one that was answered, or there are too many.
         """
-        if approval.request != request.id:
+        if not request.is_answered_by(approval):
             _refuse(request, approval, "another_request")
         if len(self._held) >= self._capacity:
             now = self._clock.now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import anyio.to_thread
 
@@ -11,6 +12,8 @@ from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client.policy._approval import Approval, ApprovalRequest
 
 __all__ = ["CallbackApprover"]
+
+_Said: TypeAlias = bool | str | Approval | None
 
 
 class CallbackApprover:
@@ -20,15 +23,16 @@ class CallbackApprover:
     after the deadline does not count.
 
     Args:
-        ask: Takes the request; returns False or None for a no, True for a yes, or the name of who
-            said yes. Anything else is a no.
+        ask: Takes the request; returns False or None for a no, True for a yes, the name of who said
+            yes, or `request.approve(by=…)` of what was shown, where questions and answers could be
+            mixed up on their way. Anything else is a no.
         name: Who says yes where `ask` returns True.
         clock: For when.
     """
 
     def __init__(
         self,
-        ask: Callable[[ApprovalRequest], bool | str | Awaitable[bool | str | None] | None],
+        ask: Callable[[ApprovalRequest], _Said | Awaitable[_Said]],
         *,
         name: str = "callback",
         clock: Clock = SYSTEM_CLOCK,
@@ -52,9 +56,11 @@ class CallbackApprover:
             answer = await answer
         if answer is None or answer is False:
             return None
+        if isinstance(answer, Approval):
+            return answer
         if answer is not True and not (isinstance(answer, str) and answer):
             raise TypeError(
-                f"an approver's function returns bool, a name or None, not {type(answer).__name__}"
+                f"an approver's function returns bool, a name, an approval or None, not {type(answer).__name__}"
             )
         who = answer if isinstance(answer, str) else self._name
-        return Approval(request.id, who, self._clock.now())
+        return request.approve(by=who, clock=self._clock)

@@ -42,7 +42,8 @@ async def ask_approval(
 
     Raises:
         DeniedError: Nobody approved; `decision.evidence` has the cause: `no`, `timeout`, `expired`,
-            `error` (with the error's code or type), `wrong_answer`, or what `Approvals.add` says.
+            `error` (with the error's code or type), `wrong_answer`, `another_request`, or what
+            `Approvals.add` says.
     """
     report = safe_sink(on_event)
     try:
@@ -106,8 +107,10 @@ def _named(failure: Exception) -> dict[str, str]:
 def _checked(answer: object, request: ApprovalRequest, clock: Clock) -> Approval:
     if answer is None:
         raise _refusal(request, "no")
-    if not isinstance(answer, Approval) or answer.request != request.id or not _is_name(answer.approver):
+    if not isinstance(answer, Approval) or not _is_name(answer.approver):
         raise _refusal(request, "wrong_answer")
+    if not request.is_answered_by(answer):
+        raise _refusal(request, "another_request")
     if clock.now() >= request.expires_at:
         raise _refusal(request, "expired")
     return answer

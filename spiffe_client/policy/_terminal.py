@@ -76,7 +76,8 @@ class TerminalApprover:
                 line = await anyio.to_thread.run_sync(
                     _ask_streams, *self._streams, prompt, abandon_on_cancel=True
                 )
-        return Approval(request.id, self._name, self._clock.now()) if line.strip().upper() == code else None
+        yes = line.strip().upper() == code
+        return request.approve(by=self._name, clock=self._clock) if yes else None
 
 
 def prompt_of(request: ApprovalRequest, code: str) -> str:

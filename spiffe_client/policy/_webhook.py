@@ -24,9 +24,9 @@ class WebhookApprover:
     """Posts the request as JSON, and waits for the reply until the request expires.
 
     The request has `id`, `agent`, `task`, `tenant`, `purpose`, `action`, `resource`, `arguments`,
-    `expires_at` and `text`. The reply is status 200 with `{"approved": true, "approver": "…", "id": …,
-    "arguments": …}`, the last two as they were in the request; `"approved": false` is a no. Nothing is
-    sent twice: people would be asked twice.
+    `digest` (of all that it is about), `expires_at` and `text`. The reply is status 200 with
+    `{"approved": true, "approver": "…", "id": …, "digest": …}`, the last two as they were in the
+    request; `"approved": false` is a no. Nothing is sent twice: people would be asked twice.
 
     Use it as `async with`, or call `aclose`, unless the client is yours.
 
@@ -72,10 +72,10 @@ class WebhookApprover:
         approved, approver = answer.get("approved"), answer.get("approver")
         if approved is False:
             return None
-        same = answer.get("id") == request.id and answer.get("arguments") == request.arguments
+        same = answer.get("id") == request.id and answer.get("digest") == request.digest
         if approved is not True or not same or not isinstance(approver, str):
             raise self._unanswered(Failure("malformed" if same else "another_request"))
-        return Approval(request.id, approver, self._clock.now())
+        return request.approve(by=approver, clock=self._clock)
 
     def _unanswered(self, failure: Failure) -> DecisionUnavailableError:
         return DecisionUnavailableError(
@@ -94,6 +94,7 @@ def _document(request: ApprovalRequest) -> Document:
         "action": request.action,
         "resource": request.resource,
         "arguments": request.arguments,
+        "digest": request.digest,
         "expires_at": request.expires_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "text": request.text,
     }

@@ -27,8 +27,8 @@ class _Person:
     async def approve(self, request: ApprovalRequest) -> Approval | None:
         """See `Approver.approve`: for adapters that leave it to the agent's own."""
         reply = self(request.arguments)
-        which = request.id if reply.arguments == request.arguments else "another request"
-        return Approval(which, reply.name, request.expires_at) if reply.name else None
+        about = request.digest if reply.arguments == request.arguments else reply.arguments
+        return Approval(request.id, reply.name, request.expires_at, about) if reply.name else None
 
 
 class PeopleChecks(AdapterChecks):

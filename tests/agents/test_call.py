@@ -313,7 +313,7 @@ class Asked:
         self.requests.append(request)
         if self.answer == "never":
             await anyio.sleep_forever()
-        return None if self.answer is None else Approval(request.id, self.answer, request.expires_at)
+        return None if self.answer is None else request.approve(by=self.answer)
 
 
 class TestApproval:

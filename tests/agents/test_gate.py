@@ -108,9 +108,9 @@ async def test_who_was_asked_before(world: AgentWorld) -> None:
         assert request is not None
         assert (REFUND, "tenants/acme/orders/9", call.digest) == (request.action, request.resource, request.arguments)
         with pytest.raises(DeniedError, match="person's approval"):
-            async with GATE.call("refund", {"order": "9"}, call_id="c1", approver=Answer("", world.clock)):
+            async with GATE.call("refund", {"order": "9"}, call_id="c1", approver=Answer(request.digest, by="")):
                 pass
-        approver = Answer("alice", world.clock)
+        approver = Answer(request.digest, by="alice", clock=world.clock)
         async with GATE.call("refund", {"order": "9"}, call_id="c1", approver=approver) as made:
             assert call.id == made.id
     assert ["alice"] == [facts["approver"] for facts in world.told("approval.granted")]

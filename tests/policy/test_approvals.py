@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -58,11 +60,11 @@ class Silent:
                 raise
         if isinstance(self._late, Exception):
             raise self._late
-        return Approval(request.id, "alice", NOON)
+        return Approval(request.id, "alice", NOON, request.digest)
 
 
 def yes(request: ApprovalRequest) -> Approval:
-    return Approval(request.id, "alice", NOON)
+    return Approval(request.id, "alice", NOON, request.digest)
 
 
 async def refused(approver: Any, request: ApprovalRequest, clock: ManualClock, **options: Any) -> tuple[dict, Event]:
@@ -92,7 +94,7 @@ class TestAsking:
             Answers(yes), request, timeout=30, approvals=approvals, clock=clock, on_event=events.append
         )
 
-        assert Approval(request.id, "alice", NOON) == approval
+        assert Approval(request.id, "alice", NOON, request.digest) == approval
         assert 1 == len(approvals)
         (event,) = events
         assert "approval.granted" == event.name
@@ -113,7 +115,7 @@ class TestAsking:
         """Is for the caller to use once."""
         request = request_for()
 
-        assert Approval(request.id, "alice", NOON) == await ask_approval(
+        assert Approval(request.id, "alice", NOON, request.digest) == await ask_approval(
             Answers(yes), request, timeout=30, clock=clock
         )
 
@@ -180,21 +182,46 @@ class TestAttacksOnTheAnswer:
     @pytest.mark.parametrize(
         "answer",
         [
-            lambda r: Approval("another", "alice", NOON),
-            lambda r: Approval(r.id, "", NOON),
-            lambda r: Approval(r.id, "alice\x1b[2K\rbob", NOON),
-            lambda r: Approval(r.id, "a" * 201, NOON),
-            lambda r: Approval(r.id, True, NOON),  # type: ignore[arg-type]
+            lambda r: r.approve(by=""),
+            lambda r: r.approve(by="alice\x1b[2K\rbob"),
+            lambda r: r.approve(by="a" * 201),
+            lambda r: r.approve(by=True),  # type: ignore[arg-type]
             lambda r: True,
             lambda r: r.id,
         ],
-        ids=["other request", "nobody", "control characters", "long name", "name of a type", "true", "the id"],
+        ids=["nobody", "control characters", "long name", "name of a type", "true", "the id"],
     )
     async def test_answer_that_is_none(self, clock: ManualClock, answer: Callable[[ApprovalRequest], object]) -> None:
-        """An answer to something else, or by nobody, is a no."""
+        """An answer by nobody, or of another type, is a no."""
         evidence, _ = await refused(Answers(answer), request_for(), clock)
 
         assert "wrong_answer" == evidence["cause"]
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {}, {"agent": SpiffeId.parse("spiffe://prod.example/agent/auditor")}, {"task": "task-2"}, {"tenant": "globex"},
+            {"action": "orders:refund"}, {"resource": "tenants/acme/invoices/8"}, {"arguments": "of-others"},
+        ],
+        ids=lambda other: next(iter(other), "the same again"),
+    )  # fmt: skip
+    async def test_answer_to_another_request(self, clock: ManualClock, other: dict[str, Any]) -> None:
+        """With its own id, and with the id of what it is put under: what was shown counts."""
+        asked, request = request_for(**other), request_for()
+        for answer in (asked.approve(by="alice"), replace(asked.approve(by="alice"), request=request.id)):
+            if answer.request == request.id and not other:
+                continue  # that is the answer to it
+            evidence, _ = await refused(CallbackApprover(lambda _, answer=answer: answer), request, clock)
+            assert "another_request" == evidence["cause"]
+
+    def test_what_an_answer_repeats(self) -> None:
+        """Is the same when it is asked again, and can be worked out elsewhere."""
+        one, again = request_for(), request_for(at=NOON + timedelta(seconds=5))
+        facts = '["spiffe://prod.example/agent/closer","task-1","acme","invoices:read","tenants/acme/invoices/7","%s"]'
+        whole = hashlib.sha256((facts % one.arguments).encode()).digest()
+
+        assert one.id != again.id
+        assert base64.urlsafe_b64encode(whole).rstrip(b"=").decode() == one.digest == again.digest
 
     @pytest.mark.parametrize("late", ["yes", RuntimeError("interrupted")], ids=["yes", "error"])
     async def test_answer_after_the_deadline(self, clock: ManualClock, late: object) -> None:
@@ -258,7 +285,7 @@ class TestCallback:
         request = request_for()
         for function in (lambda request: answer, later, lambda request: later(request)):
             approval = await CallbackApprover(function, name="ops", clock=clock).approve(request)
-            assert Approval(request.id, name, NOON) == approval
+            assert Approval(request.id, name, NOON, request.digest) == approval
 
     @pytest.mark.parametrize("answer", [False, None])
     async def test_no(self, answer: bool | None) -> None:

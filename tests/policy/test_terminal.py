@@ -82,7 +82,7 @@ class TestTerminal:
         request = request_for()
         approver = TerminalApprover(terminal=human.terminal, name="alice", clock=ManualClock(NOON))
 
-        assert Approval(request.id, "alice", NOON) == await said(human, approver, request, spelling)
+        assert Approval(request.id, "alice", NOON, request.digest) == await said(human, approver, request, spelling)
 
     @pytest.mark.parametrize("answer", ["yes\n", "y\n", "\n", "{code}{code}\n", "\x04"], ids=["yes", "y", "nothing", "twice", "end of input"])
     async def test_all_else_is_a_no(self, human: Human, answer: str) -> None:
@@ -189,7 +189,7 @@ class TestStreams:
 
         approval = await TerminalApprover(read=Echo(), write=write, clock=ManualClock(NOON)).approve(request)
 
-        assert Approval(request.id, "user", NOON) == approval
+        assert Approval(request.id, "user", NOON, request.digest) == approval
 
     async def test_end_of_input(self) -> None:
         """Nobody there is a no."""

@@ -39,7 +39,7 @@ def request_for(**facts: Any) -> ApprovalRequest:
 
 def replies(hook: RawBroker, request: ApprovalRequest, status: int = 200, **changes: Any) -> None:
     """Have the service say yes, but for the changes; `...` leaves a member out."""
-    reply = {"approved": True, "approver": "alice", "id": request.id, "arguments": request.arguments, **changes}
+    reply = {"approved": True, "approver": "alice", "id": request.id, "digest": request.digest, **changes}
     answer = json_reply({name: value for name, value in reply.items() if value is not ...}, status)
     hook.script = lambda asked: answer
 
@@ -54,7 +54,7 @@ async def test_yes(hook: RawBroker) -> None:
     request = request_for()
     replies(hook, request)
 
-    assert Approval(request.id, "alice", NOON) == await approve(hook, request)
+    assert Approval(request.id, "alice", NOON, request.digest) == await approve(hook, request)
     (asked,) = hook.asked
     assert ("POST", "/approvals", request.id) == (asked.method, asked.target, asked.header("x-request-id"))
     assert {
@@ -66,6 +66,7 @@ async def test_yes(hook: RawBroker) -> None:
         "action": "invoices:read",
         "resource": "tenants/acme/invoices/7",
         "arguments": ask().arguments,
+        "digest": request.digest,
         "expires_at": "2026-03-02T12:01:00Z",
         "text": request.text,
     } == json.loads(asked.body)
@@ -74,7 +75,7 @@ async def test_yes(hook: RawBroker) -> None:
 async def test_no(hook: RawBroker) -> None:
     """Needs no name."""
     request = request_for()
-    replies(hook, request, approved=False, approver=..., arguments=...)
+    replies(hook, request, approved=False, approver=..., digest=...)
 
     assert None is await approve(hook, request)
 
@@ -112,7 +113,7 @@ class TestAttacks:
         "changes",
         [
             {"approved": "true"}, {"approved": 1}, {"approved": None}, {"approved": ...}, {"approved": [True]},
-            {"id": "another"}, {"id": ...}, {"arguments": "other-arguments"}, {"arguments": ...}, {"arguments": None},
+            {"id": "another"}, {"id": ...}, {"digest": "of-another"}, {"digest": ...}, {"digest": None},
             {"approver": ...}, {"approver": None}, {"approver": 7}, {"status": 202}, {"status": 500}, {"status": 503},
         ],
         ids=lambda changes: ascii(changes).replace("Ellipsis", "missing"),

@@ -31,7 +31,8 @@ class GateLoop:
         if question is None or more:
             return call
         reply = play.person(question.arguments)
-        return self.call_of(play, it, approver=Answer(reply.name if self.is_about(reply, question) else ""))
+        about = question.digest if self.is_about(reply, question) else reply.arguments
+        return self.call_of(play, it, approver=Answer(about, by=reply.name))
 
     def arguments_of(self, play: Play, it: ToolCall) -> dict[str, Any]:
         return defaults(play.tools[it.name])

@@ -115,7 +115,8 @@ def answers(play: Play, result: Any) -> Command | None:
 def answer(play: Play, question: Mapping[str, Any]) -> dict[str, Any]:
     reply = play.person(question["arguments"])
     said = approve(question, by=reply.name) if reply.name else refuse(question)
-    return {**said, "arguments": reply.arguments}
+    about = question["digest"] if reply.arguments == question["arguments"] else reply.arguments
+    return {**said, "digest": about}
 
 
 def take_down(play: Play, saver: InMemorySaver, values: Mapping[str, Any]) -> None:

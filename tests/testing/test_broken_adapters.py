@@ -176,7 +176,7 @@ class AlwaysYes(Broken):
         if question is None:
             return super().call_of(play, it)
         play.person(question.arguments)
-        return super().call_of(play, it, approver=Answer("somebody"))
+        return super().call_of(play, it, approver=Answer(question.digest, by="somebody"))
 
 
 class AnyYes(Broken):

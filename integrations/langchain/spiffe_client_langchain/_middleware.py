@@ -10,7 +10,7 @@ from langchain_core.messages import ToolMessage
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
-from spiffe_client.agents import Answer, Call, ToolGate
+from spiffe_client.agents import Call, ToolGate
 from spiffe_client.errors import DeniedError, NoTaskError, TaskEndedError
 from spiffe_client_langchain._cleaning import cleaned
 from spiffe_client_langchain._people import ask
@@ -87,8 +87,8 @@ class TaskCredentials(AgentMiddleware):
         call = self.gate.call(name, arguments, call_id=call_id)
         question = None if call.task.host.approver is not None else self.gate.asks(call)
         if question is not None:
-            by = ask(question, name, arguments, call_id)
-            call = self.gate.call(name, arguments, call_id=call_id, approver=Answer(by, call.task.host.clock))
+            answer = ask(question, name, arguments, call_id, call.task.host.clock)
+            call = self.gate.call(name, arguments, call_id=call_id, approver=answer)
         return call, request
 
 

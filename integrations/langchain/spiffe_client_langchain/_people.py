@@ -7,22 +7,27 @@ from typing import Any, Final
 
 from langgraph.types import interrupt
 
+from spiffe_client._clock import Clock
+from spiffe_client.agents import Answer
 from spiffe_client.policy import ApprovalRequest
 
 __all__ = ["approve", "ask", "refuse"]
 
 #: What an answer repeats of its question: it is about this call and no other.
-_ECHO: Final = ("tool_call", "action", "resource", "arguments")
+_ECHO: Final = ("tool_call", "digest")
 
 
-def ask(request: ApprovalRequest, name: str, arguments: Mapping[str, Any], tool_call: str) -> str:
-    """Pause the graph until somebody has answered; return who said yes, or nothing.
+def ask(
+    request: ApprovalRequest, name: str, arguments: Mapping[str, Any], tool_call: str, clock: Clock
+) -> Answer:
+    """Pause the graph until somebody has answered; return what they said, and about what.
 
     Args:
         request: What is asked.
         name: The tool's name.
         arguments: The tool's arguments: whoever is asked has to see them.
         tool_call: The id of the tool call.
+        clock: For when.
     """
     question = {
         "type": "spiffe_client.approval",
@@ -32,16 +37,18 @@ def ask(request: ApprovalRequest, name: str, arguments: Mapping[str, Any], tool_
         "action": request.action,
         "resource": request.resource,
         "arguments": request.arguments,
+        "digest": request.digest,
         "agent": str(request.agent),
         "purpose": request.purpose,
         "tenant": request.tenant,
         "text": request.text,
     }
     answer = interrupt(question)
-    if not isinstance(answer, Mapping) or any(answer.get(key) != question[key] for key in _ECHO):
-        return ""
-    by = answer.get("approved_by")
-    return by if isinstance(by, str) else ""
+    by, digest = "", ""
+    if isinstance(answer, Mapping) and answer.get("tool_call") == tool_call:
+        by, digest = answer.get("approved_by", ""), answer.get("digest", "")
+    # What it says goes on as it is: it is compared, and a mismatch is told, where the call is decided.
+    return Answer(digest, by=by if isinstance(by, str) else "", clock=clock)
 
 
 def approve(question: Mapping[str, Any], *, by: str) -> dict[str, Any]:

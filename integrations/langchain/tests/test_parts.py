@@ -224,10 +224,10 @@ class TestPauses:
 
     def test_answers(self) -> None:
         """A yes has somebody who says it."""
-        question = {"tool_call": "c1", "action": "a", "resource": "r", "arguments": "d", "text": "?"}
+        question = {"tool_call": "c1", "action": "a", "resource": "r", "arguments": "x", "digest": "d", "text": "?"}
         with pytest.raises(ValueError, match="by="):
             approve(question, by="")
-        assert ("alice", "d") == (approve(question, by="alice")["approved_by"], approve(question, by="alice")["arguments"])
+        assert ("alice", "d") == (approve(question, by="alice")["approved_by"], approve(question, by="alice")["digest"])
         assert {**approve(question, by="alice"), "approved_by": ""} == refuse(question)
 
     @pytest.mark.parametrize("answer", ["yes", True, {}, {"approved_by": "alice"}, {"approved_by": 1}], ids=repr)

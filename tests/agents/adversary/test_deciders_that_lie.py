@@ -17,7 +17,7 @@ from tests.support.agent_world import AGENT, AgentWorld, contract
 from tests.support.manual_clock import settle
 from tests.support.raw_broker import HANG, RawBroker, json_reply, raw_reply, serve_raw
 
-from spiffe_client.agents import Call, Task, guard
+from spiffe_client.agents import Answer, Call, Requires, Task, ToolGate, guard
 from spiffe_client.errors import DeniedError, TaskEndedError
 from spiffe_client.policy import (
     Approval,
@@ -54,7 +54,7 @@ class Replays:
 
     async def approve(self, request: ApprovalRequest) -> Approval | None:
         if self.answer is None:
-            self.answer = Approval(request.id, "alice", request.expires_at)
+            self.answer = request.approve(by="alice")
         return self.answer
 
 
@@ -72,7 +72,32 @@ class TestApprovals:
                     pass
                 await denied(task, REFUND, resource, arguments=arguments)
         assert ["not_approved"] == world.reasons
-        assert ["wrong_answer"] == [facts["cause"] for facts in world.told("approval.refused")]
+        assert ["another_request"] == [facts["cause"] for facts in world.told("approval.refused")]
+
+    @pytest.mark.parametrize(
+        ("resource", "arguments"),
+        [(ORDER, {"amount": 5000}), ("tenants/acme/orders/10", {"amount": 5}), (ORDER, {"amount": 5})],
+        ids=["other arguments", "another resource", "of another task"],
+    )
+    async def test_that_a_framework_mixes_up(
+        self, world: AgentWorld, resource: str, arguments: dict[str, object]
+    ) -> None:
+        """It pauses twice, and brings a person's yes to one call for the other: that is a no."""
+        gate = ToolGate({"refund": Requires(REFUND, "tenants/{tenant}/orders/{order}")})
+        async with task_of(world) as task, task_of(world) as other:
+            of_other = (resource, arguments) == (ORDER, {"amount": 5})
+            made = gate.call("refund", {"order": "9", "amount": 5}, call_id="c1", task=other if of_other else task)
+            shown = gate.asks(made)
+            assert shown is not None
+            order = resource.rpartition("/")[2]
+            answer = Answer(shown.digest, by="alice", clock=world.clock)
+            with pytest.raises(DeniedError):
+                async with gate.call("refund", {"order": order, **arguments}, call_id="c1", approver=answer, task=task):
+                    raise AssertionError("it was let in")
+            async with gate.call("refund", {"order": "9", "amount": 5}, call_id="c1", approver=answer, task=made.task):
+                pass
+        assert ["not_approved"] == world.reasons
+        assert ["another_request"] == [facts["cause"] for facts in world.told("approval.refused")]
 
     async def test_used_by_another_task(self) -> None:
         """Also where that asks for the very same."""
@@ -99,7 +124,7 @@ class TestApprovals:
                     )
 
                 request = ApprovalRequest.of(question(task), expires_at=now + timedelta(seconds=60))
-                approval = Approval(request.id, "alice", now)
+                approval = request.approve(by="alice", clock=world.clock)
                 ledger.add(request, approval)
                 causes = []
                 for wrong in (
