@@ -234,7 +234,7 @@ def authority_of(task: Task, call: Call) -> Authority | None:
 
 
 def withdraw_single(task: Task, call: str) -> list[Authority]:
-    """End what was for one call alone, and the parent's that it was made from; return it, to be given back.
+    """End what was for one call alone, and the parent's that it was made from; return what is to be given back.
 
     Until that is done it is kept in `task.leftover`.
     """
@@ -243,7 +243,8 @@ def withdraw_single(task: Task, call: str) -> list[Authority]:
     while above is not None:
         if (single := above.authorities.pop(call, None)) is not None:
             single.withdraw(task.ending())
-            found.append(single)
+            if single.left is not None:
+                found.append(single)
         above = above.parent
     task.leftover += found
     return found
@@ -259,10 +260,14 @@ async def give_back(task: Task, singles: Sequence[Authority]) -> None:
 async def revoke_all(task: Task) -> None:
     """Have all tokens of a task that has ended revoked."""
     # Calls that are slow to end take theirs out meanwhile.
-    for authority in [*task.authorities.values(), *task.leftover]:
-        await take_back(task, authority)
-    for ticket in list(task.tickets):
-        await take_back(task, ticket)
+    held: list[Authority | SecurityToken] = [*task.authorities.values(), *task.leftover, *task.tickets]
+    while held:
+        try:
+            await take_back(task, held[0])
+        except anyio.get_cancelled_exc_class():  # the time is over
+            task.not_revoked += sum(not isinstance(one, Authority) or one.left is not None for one in held)
+            raise
+        del held[0]
 
 
 async def take_back(task: Task, what: Authority | SecurityToken) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 
@@ -135,8 +134,8 @@ class Call(CallCredentials):
         except BaseException as error:  # noqa: BLE001 - raised below, as a denial where it is one
             self._leave()
             scope.__exit__(type(error), error, error.__traceback__)
-            caught = scope.cancelled_caught
-            told = refused(self, self.task.ending() if caught else error)
+            told = refused(self, self.task.ending() if scope.cancelled_caught else error)
+            await give_back(self.task, self._single)  # what came, and too late
             raise told from told.__cause__
         return self
 
@@ -171,6 +170,8 @@ class Call(CallCredentials):
         except BaseException as error:  # noqa: BLE001 - raised below, as a denial where it is one
             self._leave()
             told = refused(self, error)
+            if self._single:
+                self.task.host.loop.try_for(give_back, self.task, self._single)
             raise told from told.__cause__
         return self
 
@@ -180,8 +181,7 @@ class Call(CallCredentials):
         self._leave()
         self._record(error, cancelled=self.task.ended is not None)
         if self._single:
-            with suppress(TaskError, RuntimeError):  # on the event loop, or after it; the task's end does it
-                self.task.host.loop.wait_for(give_back, self.task, self._single)
+            self.task.host.loop.try_for(give_back, self.task, self._single)
         if self.task.ended is not None:
             raise self.task.ending() from error
 

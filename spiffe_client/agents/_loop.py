@@ -63,3 +63,8 @@ class HostLoop:
                 "make the tool `async def`, or call it in a worker thread"
             )
         return anyio.from_thread.run(function, *args, token=self._token)
+
+    def try_for(self, function: Callable[[*_Args], Coroutine[Any, Any, object]], *args: *_Args) -> None:
+        """As `wait_for`, where it can be: not in the loop's own thread, nor after it; for what the end does, too."""
+        with suppress(TaskError, RuntimeError):
+            self.wait_for(function, *args)
