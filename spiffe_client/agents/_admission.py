@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+import anyio.lowlevel
+
 from spiffe_client.agents._arguments import arguments_digest
 from spiffe_client.agents._denials import denial, refusal
-from spiffe_client.agents._records import record_anomaly, record_denial
+from spiffe_client.agents._records import record_anomaly, record_call, record_denial
 from spiffe_client.agents._spans import spanned
 from spiffe_client.errors import DeniedError, SpiffeError, TaskError
 from spiffe_client.policy import ApprovalRequest, Decision, Question, Reason, ask_approval
@@ -157,8 +159,10 @@ async def consult(call: Call, decision: Decision) -> Decision:
     if unknown := sorted(obligations - _KNOWN):
         raise _deny(call, "decision_point_denied", policy, ("obligation", f"{unknown[0]:.100}"))
     if "approve" in obligations:
+        call.task.refuse(host.clock.monotonic())  # nobody is asked about what has ended meanwhile
         call.approval = await _approved(call, question)
     # What was so when it was asked need not be so when it is answered.
+    await anyio.lowlevel.checkpoint_if_cancelled()  # whoever was asked may not have heard of it
     if not host.recordable:
         raise _deny(call, "audit_unavailable", "audit")
     _decide(call)
@@ -207,7 +211,7 @@ def recheck(call: Call, arguments: Mapping[str, object]) -> None:
 
 
 def refused(call: Call, error: BaseException) -> BaseException:
-    """Return the error of a call that is not made; if that is a denial, it is told.
+    """Return the error of a call that is not made, and tell of it: a denial, or that it was given up.
 
     Args:
         call: What was to be done.
@@ -216,6 +220,12 @@ def refused(call: Call, error: BaseException) -> BaseException:
     if not isinstance(error, SpiffeError) or (
         isinstance(error, TaskError) and not isinstance(error, DeniedError)
     ):
+        if isinstance(error, Exception):
+            record_call(call, "error", error)
+        elif call.task.ended is None:
+            record_call(call, "cancelled", error)
+        else:  # cancelled by the end of its task
+            record_denial(call, call.task.ending().decision, None)
         return error
     denied = _denial_of(call, error)
     record_denial(call, denied.decision, None if denied is error else error)

@@ -130,10 +130,11 @@ def record_end(task: Task) -> None:
 
 
 def record_call(call: Call, outcome: Outcome, error: BaseException | None) -> None:
-    """Tell what came of a call that was made."""
+    """Tell what came of a call that nobody denied; without a decision, it ended before there was one."""
     facts = _of_call(call)
-    facts["decision"] = "allow"
-    facts["policy"] = "" if call.decision is None else call.decision.policy
+    if call.decision is not None:
+        facts["decision"] = "allow"
+        facts["policy"] = call.decision.policy
     facts["outcome"] = outcome
     if call.approval:
         facts["approval"] = call.approval

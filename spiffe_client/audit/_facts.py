@@ -11,6 +11,7 @@ from typing import Final
 __all__ = [
     "ACTION",
     "AGENT",
+    "ALLOW",
     "APPROVAL",
     "ARGUMENTS",
     "AUDIENCE",
@@ -66,6 +67,7 @@ DECISION: Final = "decision"
 REASON: Final = "reason"
 POLICY: Final = "policy"
 APPROVAL: Final = "approval"
+ALLOW: Final = "allow"
 DENY: Final = "deny"
 
 # How it went: `ok`, `error`, `cancelled` or `denied`; milliseconds; W3C trace id, hex; until when a

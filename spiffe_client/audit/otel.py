@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client.audit import _genai as genai
 from spiffe_client.audit._events import Event, EventSink
-from spiffe_client.audit._facts import ACTION, DECISION, DENY, DURATION_MS, EXPIRES_AT, OUTCOME, REASON
+from spiffe_client.audit._facts import ACTION, ALLOW, DECISION, DENY, DURATION_MS, EXPIRES_AT, OUTCOME, REASON
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Meter, MeterProvider
@@ -109,7 +109,7 @@ def _call_meters(meter: Meter) -> _Measure:
         if facts.get(DECISION) == DENY:
             denials.add(1, _few(facts, REASON))
         took = facts.get(DURATION_MS)
-        if isinstance(took, int | float) and facts.get(DECISION) != DENY:
+        if isinstance(took, int | float) and facts.get(DECISION) == ALLOW:  # or no tool ran
             about: _Few = {genai.OPERATION_NAME: genai.EXECUTE_TOOL, genai.TOOL_NAME: facts.get(ACTION, "")}
             failed = facts.get(OUTCOME, "ok")
             durations.record(took / 1000, about if failed == "ok" else {**about, genai.ERROR_TYPE: failed})

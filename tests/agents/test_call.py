@@ -355,6 +355,7 @@ class TestApproval:
                         assert 1 == len(approver.requests)
                         world.host.stop("enough")
         assert [] == world.told("call.finished")
+        assert ["task_ended"] == world.reasons
 
 
 async def enter(call: Call) -> None:

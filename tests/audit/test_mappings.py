@@ -50,6 +50,13 @@ class TestMetrics:
         tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "invoices:read"}
         assert [(tool, 0.025), ({**tool, "error.type": "error"}, 0.0125)] == found["gen_ai.execute_tool.duration"]
 
+    def test_calls_that_were_given_up(self) -> None:
+        """Are counted, and have no duration: no tool ran."""
+        given_up = Event("call.finished", "m", {"action": "invoices:read", "outcome": "cancelled", "duration_ms": 9.0})
+        found = measured(given_up)
+        assert [({"outcome": "cancelled"}, 1)] == found["spiffe.client.calls"]
+        assert "gen_ai.execute_tool.duration" not in found
+
     def test_resources_are_no_series(self) -> None:
         """What has many values is not an attribute of a metric."""
         found = measured(*(call(f"t{n}", f"r/{n}", call=f"c{n}") for n in range(50)))

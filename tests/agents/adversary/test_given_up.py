@@ -1,0 +1,162 @@
+"""Attacks by leaving: of a call that was given up, or whose task has ended, nothing is left but what the audit has.
+
+Each test is one attack on what a call waits for: a decision point, a person, a token broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import anyio
+import anyio.to_thread
+import pytest
+from tests.support.manual_clock import settle
+from tests.support.waiting_agent import WAITERS, Scene, scene_of_waiting
+
+from spiffe_client.agents import Call
+from spiffe_client.errors import TaskEndedError, TaskError
+
+pytestmark = pytest.mark.anyio
+
+ORDER = "tenants/acme/orders/7"
+
+
+@pytest.fixture
+async def scene(anyio_backend: str) -> AsyncIterator[Scene]:
+    async with scene_of_waiting() as scene:
+        yield scene
+
+
+async def enter(call: Call) -> None:
+    async with call:
+        raise AssertionError("it was let in")
+
+
+async def enter_in_vain(call: Call) -> None:
+    with pytest.raises(TaskEndedError):
+        await enter(call)
+
+
+def blocking(call: Call) -> None:
+    with call:
+        raise AssertionError("it was let in")
+
+
+class TestByTheCaller:
+    @pytest.mark.parametrize("name", WAITERS)
+    async def test_while_it_waits(self, scene: Scene, name: str) -> None:
+        """No authority, no open approval, no place in the workflow; the attempt is told."""
+        waits = scene.make_wait(name)
+        async with scene.task() as task:
+            call = task.call("refund", ORDER, arguments={"n": 1})
+            async with anyio.create_task_group() as group:
+                group.start_soon(enter, call)
+                await settle()
+                assert 1 == len(waits.asked)
+                group.cancel_scope.cancel()
+            assert ([], {}, None) == (scene.left(task), scene.broker.tokens, task.previous)
+            waits.answer.set()
+            with pytest.raises(TaskError, match="make a new one"):
+                await call.__aenter__()
+            with pytest.raises(TaskError, match="has ended"):
+                _ = call.auth
+            (facts,) = scene.world.told("call.finished")
+            assert ("cancelled", call.id, ORDER, call.digest) == tuple(
+                facts[key] for key in ("outcome", "call", "resource", "arguments")
+            )
+            assert "decision" not in facts
+            async with task.call("refund", ORDER, arguments={"n": 1}):
+                assert 2 == task.budget.spent
+        assert [] == scene.world.reasons
+        assert ["cancelled", "ok"] == [facts["outcome"] for facts in scene.world.told("call.finished")]
+
+    async def test_while_a_person_thinks_who_says_yes_later(self, scene: Scene) -> None:
+        """The yes comes to nobody: it is not kept for the next call, which asks again."""
+        waits = scene.make_wait("person", deaf=True)
+        async with scene.task() as task:
+            async with anyio.create_task_group() as group:
+                group.start_soon(enter, task.call("refund", ORDER, arguments={"n": 1}))
+                await settle()
+                group.cancel_scope.cancel()
+                waits.answer.set()
+            assert [] == scene.left(task)
+            assert ["cancelled"] == [facts["outcome"] for facts in scene.world.told("call.finished")]
+            async with task.call("refund", ORDER, arguments={"n": 1}):
+                assert 2 == len(waits.asked)
+
+    async def test_by_an_error_that_is_nobodys_answer(self, scene: Scene) -> None:
+        """A bug in between is no denial, and told all the same."""
+        scene.broker.error = ZeroDivisionError()
+        async with scene.task() as task:
+            with pytest.raises(ZeroDivisionError):
+                await enter(task.call("read", ORDER))
+            with pytest.raises(TaskError, match="must not block the event loop"):
+                blocking(task.call("read", ORDER))
+            assert [] == scene.left(task)
+        told = scene.world.told("call.finished")
+        assert [("error", "ZeroDivisionError"), ("error", "TaskError")] == [(it["outcome"], it["error"]) for it in told]
+
+
+class TestByTheEndOfTheTask:
+    @pytest.mark.parametrize("name", WAITERS)
+    async def test_an_answer_that_comes_after_it(self, scene: Scene, name: str) -> None:
+        """Whoever does not hear that they are cancelled answers nobody: the task is over before they do."""
+        waits = scene.make_wait(name, deaf=True)
+        async with anyio.create_task_group() as group:
+            with pytest.raises(TaskEndedError, match="enough"):
+                async with scene.task() as task:
+                    group.start_soon(enter_in_vain, task.call("refund", ORDER, arguments={"n": 1}))
+                    await settle()
+                    task.end("stopped", "enough")
+                    await anyio.sleep_forever()
+            assert 1 == len(waits.asked)
+            waits.answer.set()
+        assert ([], {}) == (scene.left(task), scene.broker.tokens)
+        assert ["task_ended"] == scene.world.reasons
+        assert [] == scene.world.told("call.finished")
+        later = WAITERS[WAITERS.index(name) + 1 :]
+        assert [[]] * len(later) == [getattr(scene, one).asked for one in later]
+
+    @pytest.mark.parametrize("name", WAITERS[:2])
+    async def test_while_a_thread_waits(self, scene: Scene, name: str) -> None:
+        """It comes back at once, with nothing."""
+        scene.make_wait(name)
+        async with anyio.create_task_group() as group:
+
+            async def in_thread(call: Call) -> None:
+                with pytest.raises(TaskEndedError):
+                    await anyio.to_thread.run_sync(blocking, call)
+
+            with anyio.fail_after(10), pytest.raises(TaskEndedError, match="enough"):
+                async with scene.task() as task:
+                    group.start_soon(in_thread, task.call("refund", ORDER, arguments={"n": 1}))
+                    while not getattr(scene, name).asked:
+                        await anyio.sleep(0.001)
+                    task.end("stopped", "enough")
+                    await anyio.sleep_forever()
+        assert [] == scene.left(task)
+        assert ["task_ended"] == scene.world.reasons
+
+    async def test_while_the_token_broker_hangs(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It neither issues nor revokes: the end is there at its deadline, nothing is usable, and that is told."""
+        monkeypatch.setattr("spiffe_client.agents._host.REVOKING", 0.05)
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                with pytest.raises(TaskEndedError, match="enough"):
+                    async with scene.task() as task:
+                        async with task.call("read", ORDER) as call:
+                            auth, http = call.auth, call.http
+                        scene.make_wait("broker")
+                        scene.broker.revoking.hangs = True
+                        group.start_soon(enter_in_vain, task.call("refund", ORDER, arguments={"n": 1}))
+                        await settle()
+                        task.end("stopped", "enough")
+                        assert {} == scene.broker.tokens
+                        await anyio.sleep_forever()
+        with pytest.raises(TaskEndedError):
+            await http.get("https://x.example/", auth=auth)
+        with pytest.raises(TaskEndedError):
+            await task.authorities["read"].fetch()
+        assert [] == scene.left(task)
+        (ended,) = scene.world.told("task.ended")
+        assert (0, 1) == (ended["revoked"], ended["not_revoked"])
