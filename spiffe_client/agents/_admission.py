@@ -17,14 +17,17 @@ from spiffe_client.policy import ApprovalRequest, Decision, Question, Reason, as
 
 if TYPE_CHECKING:
     from spiffe_client.agents._call import Call
+    from spiffe_client.agents._task import Task
 
-__all__ = ["admit", "consult", "is_bound", "question_of", "recheck", "refused", "take_turn"]
+__all__ = ["admit", "consult", "is_bound", "question_of", "recheck", "refused", "same_call", "take_turn"]
 
 #: What can be done so that a call is allowed; whoever asks for anything else has denied it.
 _KNOWN: Final = frozenset({"approve"})
 #: How often a call is made again without being counted again: as often as people are asked about a run
 #: at a time, and not so often that a model which repeats itself is never counted.
 _REPLAYS: Final = 8
+#: Characters of a framework's id of a call; of a longer one nobody remembers that it was there before.
+_LONGEST_ID: Final = 256
 
 
 def _deny(
@@ -94,6 +97,23 @@ def take_turn(call: Call) -> None:
             call.task.previous = call.action
     if not in_order:
         raise _out_of_order(call)
+
+
+def same_call(task: Task, what: tuple[str, str, str, str | None], new: str) -> tuple[str, bool]:
+    """Return the id of the call that this is made again, or else a new one, and whether it is known from now on.
+
+    A model can invent ids without end: no more are known than the task has calls, and each call with an
+    id that is not known is another one, which is counted.
+
+    Args:
+        task: Whose call it is.
+        what: The framework's id, the action, the resource, and the digest of the arguments.
+        new: The id if it is a new one.
+    """
+    known = task.replays = {} if task.replays is None else task.replays
+    if what not in known and (len(known) >= task.budget.calls or len(what[0]) > _LONGEST_ID):
+        return new, False
+    return known.setdefault(what, new), True
 
 
 def _count(call: Call, now: float) -> None:

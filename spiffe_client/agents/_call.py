@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 import anyio
 
 from spiffe_client._door import Door
-from spiffe_client.agents._admission import admit, consult, refused, take_turn
+from spiffe_client.agents._admission import admit, consult, refused, same_call, take_turn
 from spiffe_client.agents._arguments import arguments_digest
 from spiffe_client.agents._authority import authority_of, give_back, withdraw_single
 from spiffe_client.agents._context import CALL
@@ -97,7 +97,7 @@ class Call(CallCredentials):
         self.id: str = task.host.new_id()
         self.replayable: bool = bool(call_id)
         if call_id:  # made again, as after a pause for a person, it is the same call
-            self.id = task.same_call((call_id, action, resource, self.digest), self.id)
+            self.id, self.replayable = same_call(task, (call_id, action, resource, self.digest), self.id)
         self.decision: Decision | None = None
         self.approval: str = ""
         self.token: AccessToken | None = None

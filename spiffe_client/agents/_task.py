@@ -254,11 +254,6 @@ class Task(InThread):
         if how not in QUIET and self._scope is not None and self._door is not None:
             cancel_on(self._door, self._scope)
 
-    def same_call(self, what: tuple[str, str, str, str | None], new: str) -> str:
-        """Return the id of the call that this is made again; a new one's if it is not."""
-        self.replays = {} if self.replays is None else self.replays
-        return self.replays.setdefault(what, new)
-
     def inside(self) -> tuple[Door, anyio.CancelScope]:
         """Return the way into the event loop that this code runs on, and a new cancel scope there."""
         if self._scope is not None and self._door is not None and self._door.here:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import enum
 import json
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from tests.support.agent_world import AUDITOR, AgentWorld
+from tests.support.agent_world import AUDITOR, AgentWorld, contract
 
 from spiffe_client.agents import Call, Requires, Task, ToolGate, arguments_digest, guard
 from spiffe_client.audit import JsonlSink, verify_trail
@@ -209,6 +210,42 @@ class TestTerms:
                     async with task.call(READ, resource):
                         pass
         assert ["outside_purpose", "tenant_boundary", "outside_purpose"] == world.reasons
+
+
+class TestIdsOfCalls:
+    GATE = ToolGate({"summarize": "summarize"})
+
+    async def test_without_end(self) -> None:
+        """New ids are remembered as long as there are calls for them; each of the rest is another call, and denied."""
+        async with AgentWorld(contract(limits={"calls_per_task": 5})).running() as world:
+            async with task_of(world) as task:
+                for number in range(100):
+                    self.GATE.call("summarize", {}, call_id=f"looked at only {number}")
+                    with suppress(DeniedError):
+                        async with self.GATE.call("summarize", {}, call_id=f"made {number}"):
+                            pass
+                assert 5 == len(task.replays or {})
+                assert len(task.counted or {}) <= 5 == task.budget.spent
+        assert ["budget_spent"] * 95 == world.reasons
+
+    async def test_without_end_in_the_work_that_was_handed_on(self) -> None:
+        """As many as the child has calls."""
+        async with AgentWorld().running() as world:
+            async with task_of(world) as task, task.delegate(AUDITOR, [READ], calls=3) as child:
+                gate = ToolGate({"read": Requires(READ, "tenants/{tenant}/invoices/{invoice}")})
+                for number in range(20):
+                    with suppress(DeniedError):
+                        async with gate.call("read", {"invoice": "7"}, call_id=str(number)):
+                            pass
+                assert (3, 3) == (len(child.replays or {}), len(child.counted or {}))
+
+    async def test_as_long_as_a_book(self, world: AgentWorld) -> None:
+        """It is not kept, and a call that is made again is counted again."""
+        async with task_of(world) as task:
+            for _ in range(3):
+                async with self.GATE.call("summarize", {}, call_id="x" * 257) as call:
+                    assert not call.replayable
+            assert ({}, 3) == (task.replays, task.budget.spent)
 
 
 class TestDigests:
