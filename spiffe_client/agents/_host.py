@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import ssl
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from itertools import count
 from os import PathLike
@@ -25,6 +25,7 @@ from spiffe_client.agents._records import record_end, record_start
 from spiffe_client.agents._register import enrol, strike
 from spiffe_client.agents._standing import AgentIdentity, Standing
 from spiffe_client.agents._task import Task
+from spiffe_client.agents._watch import end_affected
 from spiffe_client.audit import EventSink, safe_sink
 from spiffe_client.errors import TaskError
 from spiffe_client.policy import (
@@ -40,7 +41,7 @@ from spiffe_client.policy import (
 if TYPE_CHECKING:
     from spiffe_client.agents._clients import Clients
     from spiffe_client.agents._ticket import Ticket
-    from spiffe_client.tokens import TokenBroker, TokenRequest
+    from spiffe_client.tokens import AccessToken, TokenBroker, TokenRequest
 
 __all__ = ["AgentHost"]
 
@@ -124,6 +125,8 @@ class AgentHost:
             self._loop = HostLoop()
             self._service = Service(self._agenda.run, name="spiffe-client agent", crashed=self._crashed)
             self.identity.after_publish(self._identity_changed)
+            if self.tokens is not None:
+                self.tokens.on_withdrawal(self._tokens_withdrawn)
             if (left := self.standing.seconds_left()) is not None:
                 self._agenda.put(_CONTRACT, self.clock.monotonic() + left)
         return self
@@ -283,6 +286,9 @@ class AgentHost:
         # Who was stopped has no identity any more, and a better reason.
         if self.stopped is None and (trouble := self.standing.trouble()):
             self.loop.call(lambda: self._end_all("stopped", f"the agent has no identity any more: {trouble}"))
+
+    def _tokens_withdrawn(self, which: Callable[[AccessToken], bool]) -> None:
+        end_affected(list(self.tasks.values()), which)
 
     def _crashed(self, error: Exception) -> None:
         self.stopped = self.stopped or f"a bug: {type(error).__name__}"

@@ -204,6 +204,13 @@ class TokenBroker:
         live = self._open
         return None if live is None or live.home.forked else live.cache.forget(request, error)
 
+    def on_withdrawal(self, notify: Callable[[Callable[[AccessToken], bool]], object]) -> None:
+        """Have a bound method called when a security event takes tokens back, but not all; held weakly.
+
+        Before they are forgotten, and after, with what says of a token whether it is among them.
+        """
+        self._session.withdrawn.add(notify)
+
     async def revoke(
         self,
         token: AccessToken | SecurityToken,

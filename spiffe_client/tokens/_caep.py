@@ -86,6 +86,7 @@ class Receiving:
         own_id: Says our SPIFFE ID; None if there is none. May raise a `SourceError`.
         held: Returns the tokens held.
         purge: Forgets a token, or all that fit, also those on their way; returns how many.
+        withdrawn: Told which tokens are forgotten, before that and after.
         clock: Where the time comes from.
         sink: Takes events.
     """
@@ -99,6 +100,7 @@ class Receiving:
     own_id: Callable[[], str | None]
     held: Callable[[], Collection[AccessToken]]
     purge: Callable[[AccessToken | Affected], int]
+    withdrawn: Callable[[Affected], object]
     clock: Clock
     sink: EventSink
 
@@ -215,10 +217,21 @@ class Receiver:
         count = 0
         if affected.all or affected.identities:
             await self._look_at(affected)
-            count = self._for.purge(affected)
+            count = self._take_back(affected)
         for event in delivery.events:
             self._inbox.done(event)
         self._tell_received(delivery, count, everything=affected.all)
+
+    def _take_back(self, affected: Affected) -> int:
+        """Drop tokens, and tell who works with them: before, while they can be seen, and who got one meanwhile."""
+        if affected.all:  # that needs no look at tokens, and is told as an event
+            return self._for.purge(affected)
+        try:
+            self._for.withdrawn(affected)
+        finally:
+            count = self._for.purge(affected)
+        self._for.withdrawn(affected)
+        return count
 
     async def _look_at(self, affected: Affected) -> None:
         """Find out what the tokens held are about, a few at a time: purging holds up everything else."""

@@ -146,6 +146,7 @@ class Open:
             own_id=lambda: None if session.identity is None else str(session.identity.id),
             held=cache.held,
             purge=cache.purge,
+            withdrawn=lambda affected: [tell(affected) for tell in session.withdrawn.living()],
             clock=self._clock,
             sink=sink,
         )

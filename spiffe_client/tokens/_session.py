@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,6 +15,7 @@ from spiffe_client.errors import (
     TokenRequestError,
     UnsupportedByBrokerError,
 )
+from spiffe_client.sources._hooks import Hooks
 from spiffe_client.tokens._authentication import ClientAuthentication
 from spiffe_client.tokens._channel import Channel, ServerTrust, WebPki
 from spiffe_client.tokens._flight import again
@@ -58,6 +59,7 @@ class Session:
         nonces: What servers want in proofs.
         metadata: Where the endpoints are; None before they were looked up.
         lineage: Which token was made from which.
+        withdrawn: Who hears which tokens a security event takes back.
         security_events: Whom to hear of revoked sessions from; None for nobody.
     """
 
@@ -90,6 +92,7 @@ class Session:
         self.nonces = Nonces()
         self.metadata = metadata
         self.lineage = Lineage()
+        self.withdrawn: Hooks[[Callable[[AccessToken], bool]]] = Hooks()
         self.security_events = security_events
         self._client_id = client_id or ""
         self._allowed_origins = tuple(allowed_origins)

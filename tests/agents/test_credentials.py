@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import anyio
 import anyio.to_thread
 import httpx
+import jwt
 import pytest
 
 from spiffe_client import TokenBrokerOptions, Workload
@@ -279,6 +280,25 @@ class TestStop:
                             await anyio.sleep_forever()
             async with shop.task() as task:
                 assert None is task.ended
+
+    async def test_a_security_event_about_one_token(self) -> None:
+        """The task that works with it ends; another one goes on, with its own."""
+        async with opened(events=True) as shop, shop.task() as other:
+            async with other.call(READ, "tenants/acme/orders/8") as call:
+                with pytest.raises(TaskEndedError, match="a security event took a token of this task back"):
+                    async with shop.task() as task, task.call(READ, "tenants/acme/orders/7") as doomed:
+                        assert doomed.token is not None
+                        claims = jwt.decode(doomed.token.token.reveal(), options={"verify_signature": False})
+                        with anyio.fail_after(10):
+                            while not shop.broker.streams:
+                                await anyio.sleep(0.01)
+                            about = {"format": "jwt_id", "iss": claims["iss"], "jti": claims["jti"]}
+                            shop.broker.emit_session_revoked(about, reason="drill")
+                            await anyio.sleep_forever()
+                assert (None, call.token) == (other.ended, await other.authorities[READ].fetch())
+            (received,) = shop.told("security_event.received")
+            assert (1, False) == (received["tokens"] + task.revoked, received["all"])
+        assert ["cancelled", "ok"] == [told["outcome"] for told in shop.told("call.finished")]
 
     async def test_a_token_on_its_way_ends_with_its_task(self, shop: Shop) -> None:
         """What comes after the end is not used, and taken back."""

@@ -154,6 +154,9 @@ class FakeBroker:
             self.held = None
         return 1
 
+    def on_withdrawal(self, notify: Callable[[Callable[[AccessToken], bool]], object]) -> None:
+        self.withdraw = notify
+
     def _mint(self, request: TokenRequest) -> AccessToken:
         if self.error is not None:
             raise self.error

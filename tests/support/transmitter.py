@@ -117,6 +117,8 @@ class World:
         self.events = []
         self.held = [access_token("one"), access_token("two")]
         self.purged: list[object] = []
+        self.withdrawn: list[tuple[object, int]] = []
+        self.listener_errors: list[Exception] = []
         self.acks_at_purge: list[list[str]] = []
         self.dpop: DpopKey | None = None
         self.nonces = Nonces()
@@ -135,6 +137,11 @@ class World:
         self.held = [token for token in self.held if token not in gone]
         return len(gone)
 
+    def tell_withdrawn(self, affected: object) -> None:
+        self.withdrawn.append((affected, len(self.held)))
+        if self.listener_errors:
+            raise self.listener_errors.pop()
+
     def receiver(self, **options: object) -> Receiver:
         poll = CaepPoll(self.transmitter.url, **{"authorization": False, **options})
         receiving = Receiving(
@@ -147,6 +154,7 @@ class World:
             own_id=lambda: self.own_id(),
             held=lambda: self.held,
             purge=self.purge,
+            withdrawn=self.tell_withdrawn,
             clock=self.clock,
             sink=self.events.append,
         )

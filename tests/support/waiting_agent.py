@@ -13,7 +13,7 @@ from spiffe_client.agents import Task
 from spiffe_client.errors import SpiffeError
 from spiffe_client.policy import Approval, ApprovalRequest, Decision, Question
 from spiffe_client.tokens import AccessToken, TokenRequest
-from tests.support.agent_world import AgentWorld, contract
+from tests.support.agent_world import AUDITOR, AgentWorld, contract
 from tests.support.protected import FakeBroker, access_token
 
 __all__ = ["WAITERS", "Scene", "Waits", "scene_of_waiting"]
@@ -97,7 +97,7 @@ class Scene:
     def __init__(self) -> None:
         self.point, self.person, self.broker = Point(), Person(), Broker()
         tokens: Any = self.broker
-        what = contract(actions=_ACTIONS, delegates={})
+        what = contract(actions=_ACTIONS, delegates={AUDITOR: {"actions": ["read"]}})
         self.world = AgentWorld(what, deciders=[self.point], approver=self.person, tokens=tokens)
 
     def make_wait(self, name: str, *, deaf: bool = False) -> Waits:
@@ -108,6 +108,11 @@ class Scene:
 
     def task(self) -> Task:
         return self.world.host.task("close the March books", ["read", "refund"], tenant="acme")
+
+    def take_back(self, token: AccessToken | None) -> None:
+        """Have a security event take a token back."""
+        assert token is not None
+        self.broker.withdraw(lambda one: one is token)
 
     def left(self, task: Task) -> list[object]:
         """What there still is of a task's calls; a token for all calls of an action is the task's."""

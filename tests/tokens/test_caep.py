@@ -153,6 +153,29 @@ class TestBadInput:
         assert [] == world.purged
         assert any(pause >= 2.5 for pause in world.clock.pauses)  # no busy loop around it
 
+    async def test_who_works_with_them_is_told(self, world) -> None:
+        """Before they are forgotten, and after; not where all are: that is told to everybody."""
+        jo = {"iss": TOKENS, "sub": "jo", "jti": "t1"}
+        world.held[0] = access_token(sign_token(ec_key(), "ES256", jo, typ="at+jwt"))
+        world.transmitter.deliver("j1", sub_id={"format": "opaque", "id": "jo"})
+        async with world.running(wait=0.2):
+            await world.until(lambda: world.transmitter.acks)
+            (before, held), (after, left) = world.withdrawn
+            assert (after, [2, 1]) == (before, [held, left])
+            world.transmitter.deliver("j2")
+            await world.until(lambda: "j2" in world.transmitter.acks)
+        assert 2 == len(world.withdrawn)
+
+    async def test_who_works_with_them_fails(self, world) -> None:
+        """They are forgotten all the same, and the event comes again."""
+        world.listener_errors.append(ZeroDivisionError())
+        world.transmitter.deliver("j1", sub_id={"format": "opaque", "id": "jo"})
+        world.transmitter.deliver("j1", sub_id={"format": "opaque", "id": "jo"})
+        async with world.running(wait=0.2):
+            await world.until(lambda: world.transmitter.acks)
+        assert (2, 3) == (len(world.acks_at_purge), len(world.withdrawn))
+        assert 1 == len(world.told("security_event.unavailable"))
+
     async def test_rotated_key(self, world) -> None:
         """An event that is signed with a key newer than our look at them is not lost."""
         world.transmitter.deliver("j1", sub_id={"format": "opaque", "id": "jo"})

@@ -6,15 +6,20 @@ Each test is one attack on what a call waits for: a decision point, a person, a 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import anyio.to_thread
 import pytest
+from tests.support.agent_world import AUDITOR
 from tests.support.manual_clock import settle
+from tests.support.protected import access_token
 from tests.support.waiting_agent import WAITERS, Scene, scene_of_waiting
 
 from spiffe_client.agents import Call
+from spiffe_client.agents._authority import Root
 from spiffe_client.errors import TaskEndedError, TaskError
+from spiffe_client.tokens import TokenRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +100,60 @@ class TestByTheCaller:
             assert [] == scene.left(task)
         told = scene.world.told("call.finished")
         assert [("error", "ZeroDivisionError"), ("error", "TaskError")] == [(it["outcome"], it["error"]) for it in told]
+
+
+class TestBySecurityEvents:
+    """A token that somebody takes back: nobody goes on with it, nor with what was made of it."""
+
+    async def test_of_a_task(self, scene: Scene) -> None:
+        """It ends, and so does what it handed on; who else works here goes on."""
+        async with scene.task() as other, other.call("read", ORDER):
+            with pytest.raises(TaskEndedError, match="took a token of this task back"):
+                async with scene.task() as task, task.delegate(AUDITOR, ["read"]) as child:
+                    async with child.call("read", ORDER):
+                        scene.take_back(task.authorities["read"].peek())
+                        await anyio.sleep_forever()
+            assert (None, ("stopped", "parent")) == (other.ended, tuple(it.ended[0] for it in (task, child) if it.ended))
+
+    async def test_of_the_work_that_was_handed_on(self, scene: Scene) -> None:
+        """It ends; the task that it came from goes on."""
+        async with scene.task() as task:
+            with pytest.raises(TaskEndedError, match="took a token of this task back"):
+                async with task.delegate(AUDITOR, ["read"]) as child, child.call("read", ORDER):
+                    scene.take_back(child.authorities["read"].peek())
+                    await anyio.sleep_forever()
+            async with task.call("read", ORDER):
+                pass
+
+    async def test_of_a_call_that_has_begun_with_it(self, scene: Scene) -> None:
+        """Also where calls to come have got another one meanwhile."""
+        with pytest.raises(TaskEndedError, match="took a token of this task back"):
+            async with scene.task() as task, task.call("read", ORDER) as call:
+                scene.broker.tokens.clear()
+                assert call.token is not await task.authorities["read"].fetch()
+                scene.take_back(call.token)
+                await anyio.sleep_forever()
+
+    async def test_of_calls_to_come(self, scene: Scene) -> None:
+        """Also where none runs at the moment: the next one would have a new token at once."""
+        with pytest.raises(TaskEndedError, match="took a token of this task back"):
+            async with scene.task() as task:
+                async with task.call("read", ORDER) as call:
+                    pass
+                scene.take_back(call.token)
+                await anyio.sleep_forever()
+
+    async def test_that_a_ticket_was_worth(self, scene: Scene) -> None:
+        """All that was begun with it ends; and nothing where it is another's."""
+        root = access_token(TokenRequest.of("read"), "root")
+        tokens: Any = scene.broker
+        with pytest.raises(TaskEndedError, match="took a token of this task back"):
+            async with scene.task() as task:
+                task.authorities[""] = Root(tokens, root)
+                scene.take_back(access_token(TokenRequest.of("read"), "another"))
+                assert None is task.ended
+                scene.take_back(root)
+                await anyio.sleep_forever()
 
 
 class TestByTheEndOfTheTask:
