@@ -92,8 +92,8 @@ class Authority:
         self._above = above
         self._auth: TokenAuth | None = None
         self._error: TaskEndedError | None = None
-        #: What there is to revoke, once it was withdrawn.
-        self.left: AccessToken | None = None
+        #: What there is to revoke, once it was withdrawn; threads that were on their way may bring more.
+        self.left: list[AccessToken] = []
 
     def peek(self) -> AccessToken | None:
         """Return the token if it is at hand."""
@@ -124,7 +124,8 @@ class Authority:
     def withdraw(self, error: TaskEndedError) -> None:
         """Forget the token, also one on its way, and hand out none any more; from any thread."""
         self._error = self._error or error
-        self.left = self._broker.forget(self._request, error) or self.left
+        if (held := self._broker.forget(self._request, error)) is not None:
+            self.left.append(held)
 
     def auth(self) -> TokenAuth:
         """Return what puts the token on requests to whom it is for."""
@@ -135,19 +136,19 @@ class Authority:
         return self._auth
 
     async def revoke(self) -> bool:
-        """Have what is left revoked, and first what was made from it, where the token broker can.
+        """Have the next of what is left revoked, and first what was made from it, where the token broker can.
 
         Returns:
-            Whether there was anything.
+            Whether it was.
 
         Raises:
             SpiffeError: The token broker was not told.
         """
-        token, self.left = self.left, None
+        token = self.left.pop()
         try:
-            return token is not None and await revoke(self._broker, token)
+            return await revoke(self._broker, token)
         except anyio.get_cancelled_exc_class():
-            self.left = token  # for whoever comes next
+            self.left.append(token)  # for whoever comes next
             raise
 
     def _refuse(self) -> None:
@@ -163,7 +164,9 @@ class Authority:
 
     def _landed(self, token: AccessToken) -> AccessToken:
         if self._error is not None:  # withdrawn while it was on its way
-            self.left = self._broker.forget(self._request, self._error) or token
+            late = self._broker.forget(self._request, self._error) or token
+            if late not in self.left:
+                self.left.append(late)
             raise self._error
         return token
 
@@ -199,7 +202,7 @@ class Root(Authority):
     def withdraw(self, error: TaskEndedError) -> None:
         """See `Authority.withdraw`."""
         self._error = self._error or error
-        self.left = self._root
+        self.left = [self._root]
 
 
 def authority_of(task: Task, call: Call) -> Authority | None:
@@ -243,7 +246,7 @@ def withdraw_single(task: Task, call: str) -> list[Authority]:
     while above is not None:
         if (single := above.authorities.pop(call, None)) is not None:
             single.withdraw(task.ending())
-            if single.left is not None:
+            if single.left:
                 found.append(single)
         above = above.parent
     task.leftover += found
@@ -265,20 +268,23 @@ async def revoke_all(task: Task) -> None:
         try:
             await take_back(task, held[0])
         except anyio.get_cancelled_exc_class():  # the time is over
-            task.not_revoked += sum(not isinstance(one, Authority) or one.left is not None for one in held)
+            task.not_revoked += sum(len(one.left) if isinstance(one, Authority) else 1 for one in held)
             raise
         del held[0]
 
 
 async def take_back(task: Task, what: Authority | SecurityToken) -> None:
     """Have what is left of an authority, or a ticket, revoked, and count that on its task."""
-    try:
-        if isinstance(what, Authority):
-            task.revoked += await what.revoke()
-        elif task.host.tokens is not None:
-            task.revoked += await revoke(task.host.tokens, what)
-    except SpiffeError:
-        task.not_revoked += 1
+    more = True
+    while more:
+        try:
+            if isinstance(what, Authority):
+                task.revoked += bool(what.left) and await what.revoke()
+            elif task.host.tokens is not None:
+                task.revoked += await revoke(task.host.tokens, what)
+        except SpiffeError:
+            task.not_revoked += 1
+        more = isinstance(what, Authority) and bool(what.left)
 
 
 async def revoke(broker: TokenBroker, token: AccessToken | SecurityToken) -> bool:

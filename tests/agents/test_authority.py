@@ -98,7 +98,7 @@ class TestAuthority:
         broker.landing = lambda: authority.withdraw(ENDED)
         with pytest.raises(TaskEndedError):
             await fetched(authority, blocking)
-        assert authority.left is not None
+        assert 1 == len(authority.left)
         assert None is authority.peek()
         with pytest.raises(TaskEndedError):
             await fetched(authority, blocking)
@@ -109,11 +109,11 @@ class TestAuthority:
         root = Root(Broker(), token)  # type: ignore[arg-type]
         assert (token, token) == (await fetched(root, blocking), root.peek())
         root.withdraw(ENDED)
-        assert (None, token) == (root.peek(), root.left)
+        assert (None, [token]) == (root.peek(), root.left)
         with pytest.raises(TaskEndedError):
             await fetched(root, blocking)
         assert not await root.revoke()  # whose broker nobody knows
-        assert not await root.revoke()
+        assert [] == root.left
 
 
 class TestRevocation:
