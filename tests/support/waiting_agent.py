@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,6 +72,8 @@ class Broker(Waits, FakeBroker):
         FakeBroker.__init__(self)
         Waits.__init__(self)
         self.tokens: dict[bytes, AccessToken] = {}
+        self.issued: list[AccessToken] = []
+        self.lock = Lock()
         self.revoking = Waits()
         self.metadata = SimpleNamespace(revocation_endpoint="https://tokens.prod.example/revoke")
 
@@ -79,9 +82,16 @@ class Broker(Waits, FakeBroker):
 
     async def fetch(self, request: TokenRequest) -> AccessToken:
         await self.said(request)
+        return self.fetch_blocking(request)
+
+    def fetch_blocking(self, request: TokenRequest) -> AccessToken:
         if self.error is not None:
             raise self.error
-        return self.tokens.setdefault(request.key, access_token(request, f"token-{len(self.asked)}"))
+        with self.lock:
+            if request.key not in self.tokens:
+                self.issued.append(access_token(request, f"token-{len(self.issued)}"))
+                self.tokens[request.key] = self.issued[-1]
+            return self.tokens[request.key]
 
     def forget(self, request: TokenRequest, error: SpiffeError) -> AccessToken | None:
         return self.tokens.pop(request.key, None)
@@ -97,7 +107,8 @@ class Scene:
     def __init__(self) -> None:
         self.point, self.person, self.broker = Point(), Person(), Broker()
         tokens: Any = self.broker
-        what = contract(actions=_ACTIONS, delegates={AUDITOR: {"actions": ["read"]}})
+        limits = {"calls_per_minute": 1_000_000}  # the clock stands still
+        what = contract(actions=_ACTIONS, limits=limits, delegates={AUDITOR: {"actions": ["read"]}})
         self.world = AgentWorld(what, deciders=[self.point], approver=self.person, tokens=tokens)
 
     def make_wait(self, name: str, *, deaf: bool = False) -> Waits:
@@ -113,6 +124,11 @@ class Scene:
         """Have a security event take a token back."""
         assert token is not None
         self.broker.withdraw(lambda one: one is token)
+
+    def forget(self) -> None:
+        """Forget what was told and asked."""
+        for kept in (self.world.audit, self.broker.issued, self.broker.revoking.asked):
+            kept.clear()
 
     def left(self, task: Task) -> list[object]:
         """What there still is of a task's calls; a token for all calls of an action is the task's."""
