@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -36,7 +35,7 @@ class SystemClock:
         return datetime.now(UTC)  # noqa: TID251 - this is the one place
 
     #: See `Clock.monotonic`; asked several times for each request and call, so it is the function itself.
-    monotonic: Callable[[], float] = staticmethod(time.monotonic)
+    monotonic: staticmethod[[], float] = staticmethod(time.monotonic)
 
     async def sleep(self, seconds: float) -> None:
         """See `Clock.sleep`."""

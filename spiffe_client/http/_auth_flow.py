@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Generator
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import httpx
 
 from spiffe_client.http._hops import AsyncHops, Hops
 
-__all__ = ["AuthFlow", "Steps"]
+__all__ = ["AuthFlow", "Refused", "Steps"]
 
 _T = TypeVar("_T")
+_UNAUTHORIZED: Final = 401
 
+#: A credential, and the answer to a request that carried it.
+Refused: TypeAlias = tuple[_T, httpx.Response]
 #: Yields a request to send and gets the response, or yields None and gets a credential.
 Steps: TypeAlias = Generator[httpx.Request | None, Any, None]
 
@@ -21,9 +24,19 @@ Steps: TypeAlias = Generator[httpx.Request | None, Any, None]
 class AuthFlow(httpx.Auth, ABC, Generic[_T]):
     """An `httpx.Auth` that fetches a credential when it has none at hand."""
 
+    def _at_hand(self, request: httpx.Request, hops: type[Hops]) -> _T | None:  # noqa: ARG002 - for those that keep some
+        """Put a credential on the request and return it, if one is at hand that takes no steps."""
+        return None
+
     @abstractmethod
-    def _steps(self, request: httpx.Request, hops: type[Hops]) -> Steps:
-        """Say what is done for a request, without doing it."""
+    def _steps(self, request: httpx.Request, hops: type[Hops], refused: Refused[_T] | None) -> Steps:
+        """Say what is done for a request, without doing it.
+
+        Args:
+            request: What to send.
+            hops: What watches it where it needs that.
+            refused: What was at hand, and the answer to it, if the request was sent with that before.
+        """
         ...
 
     @abstractmethod
@@ -38,22 +51,34 @@ class AuthFlow(httpx.Auth, ABC, Generic[_T]):
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """See `httpx.Auth`."""
-        steps = self._steps(request, AsyncHops)
-        step = next(steps)
+        refused = None
+        held = self._at_hand(request, AsyncHops)
+        if held is not None:
+            response = yield request
+            if response.status_code != _UNAUTHORIZED:
+                return
+            refused = (held, response)
+        steps, answer = self._steps(request, AsyncHops, refused), None
         while True:
-            answer = (await self._fetch()) if step is None else (yield step)
             try:
                 step = steps.send(answer)
             except StopIteration:
                 return
+            answer = (await self._fetch()) if step is None else (yield step)
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """See `httpx.Auth`."""
-        steps = self._steps(request, Hops)
-        step = next(steps)
+        refused = None
+        held = self._at_hand(request, Hops)
+        if held is not None:
+            response = yield request
+            if response.status_code != _UNAUTHORIZED:
+                return
+            refused = (held, response)
+        steps, answer = self._steps(request, Hops, refused), None
         while True:
-            answer = self._fetch_blocking() if step is None else (yield step)
             try:
                 step = steps.send(answer)
             except StopIteration:
                 return
+            answer = self._fetch_blocking() if step is None else (yield step)

@@ -17,8 +17,18 @@ __all__ = ["Destinations", "origin_of_url"]
 
 _PORTS = {"https": 443, "http": 80}
 _CREDENTIALS = frozenset({b"authorization", b"dpop"})
-#: Few headers have as many letters; the others need no second look.
-_LENGTHS = frozenset(map(len, _CREDENTIALS))
+#: What most requests have, as httpx spells it: these need no second look.
+_USUAL = frozenset(
+    {
+        b"Host",
+        b"Accept",
+        b"Accept-Encoding",
+        b"Connection",
+        b"User-Agent",
+        b"Content-Length",
+        b"Content-Type",
+    }
+)
 
 
 def origin_of_url(url: httpx.URL) -> Origin:
@@ -44,7 +54,7 @@ class Destinations:
             this machine.
     """
 
-    __slots__ = ("allowed", "what")
+    __slots__ = ("_by_url", "allowed", "what")
 
     def __init__(self, what: str, named: Iterable[str], origins: Collection[str]) -> None:
         given = [origins] if isinstance(origins, str) else list(origins)
@@ -55,6 +65,11 @@ class Destinations:
                 f"{what} names no origin it may be sent to: give origins=, such as "
                 f'["https://orders.prod.example"]'
             )
+        # By what httpx says of a URL: it leaves out the usual port.
+        self._by_url: dict[tuple[str, bytes, int | None], Origin] = {
+            (to.scheme, to.host.encode("ascii"), None if to.port == _PORTS[to.scheme] else to.port): to
+            for to in self.allowed
+        }
 
     def origin(self, request: httpx.Request) -> Origin:
         """Return the origin of a request that goes to one of these.
@@ -62,7 +77,12 @@ class Destinations:
         Raises:
             TokenOriginError: It goes somewhere else.
         """
-        origin = origin_of_url(request.url)
+        url = request.url
+        known = self._by_url.get((url.scheme, url.raw_host, url.port))
+        return self._named(origin_of_url(url)) if known is None else known
+
+    def _named(self, origin: Origin) -> Origin:
+        """Return an origin that is one of these, though httpx says it otherwise: it keeps the case of IPv6."""
         if origin not in self.allowed:
             known = ", ".join(sorted(map(str, self.allowed)))
             raise TokenOriginError(
@@ -87,7 +107,7 @@ class Destinations:
         """
         origin = self.origin(request)
         for name, value in request.headers.raw:
-            if len(name) in _LENGTHS and type(value) is not UnprintedBytes and name.lower() in _CREDENTIALS:
+            if name not in _USUAL and name.lower() in _CREDENTIALS and type(value) is not UnprintedBytes:
                 raise TokenRequestError(
                     f"the request to {origin} has its own {name.decode('ascii', 'replace')} header; send it "
                     f"with auth=None, or without the header"

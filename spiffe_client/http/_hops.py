@@ -9,7 +9,7 @@ nothing, such as `httpx.ASGITransport`, are not watched.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from spiffe_client.http._socket_peer import SocketPeer
@@ -42,17 +42,18 @@ class HeaderGuard:
         TokenOriginError: Later, through the request: there is no TLS, and it does not go to this machine.
     """
 
+    #: Whether requests pass by here: not with transports that know no `trace`.
+    watched: bool = False
+
     def __init__(
-        self, request: httpx.Request, allowed: frozenset[Origin], names: Collection[bytes] = _OURS
+        self, request: httpx.Request, allowed: frozenset[Origin], names: frozenset[bytes] = _OURS
     ) -> None:
         then: Any = request.extensions.get("trace")
         # One of the same kind is from an earlier try.
         self._then: Any = then.then if type(then) is type(self) else then
         self._allowed = allowed
-        self._names = frozenset(names)
+        self._names = names
         self._peer = SocketPeer()
-        #: Whether requests pass by here: not with transports that know no `trace`.
-        self.watched = False
         request.extensions["trace"] = self
 
     def __repr__(self) -> str:
@@ -111,15 +112,17 @@ class Hops(HeaderGuard):
     def __init__(self, request: httpx.Request, allowed: frozenset[Origin], prove: Prove | None) -> None:
         super().__init__(request, allowed)
         self._prove = prove
-        self._proven = (request.method.encode(), request.url.raw_path)
+        self._proven = None if prove is None else (request.method.encode(), request.url.raw_path)
 
     def _complete(self, ours: set[bytes]) -> bool:
         return b"authorization" in ours  # else httpx took it off
 
     def _pass(self, request: httpcore.Request, origin: Origin) -> None:
+        if self._prove is None:
+            return
         url = request.url
         proven = not self.watched and self._proven == (request.method, url.target)
-        if self._prove is not None and not proven:
+        if not proven:
             proof = self._prove(
                 request.method.decode("ascii"), f"{origin}{url.target.decode('ascii')}", origin
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import httpx
 
 from spiffe_client.errors import TokenRequestError
-from spiffe_client.http._auth_flow import AuthFlow, Steps
+from spiffe_client.http._auth_flow import AuthFlow, Refused, Steps
 from spiffe_client.http._destinations import Destinations
 from spiffe_client.http._hops import Hops
 from spiffe_client.tokens._unprinted import Unprinted
@@ -83,7 +83,7 @@ class JwtSvidAuth(AuthFlow["JwtSvid"]):
         svid: JwtSvid = asked
         return svid
 
-    def _steps(self, request: httpx.Request, hops: type[Hops]) -> Steps:
+    def _steps(self, request: httpx.Request, hops: type[Hops], refused: Refused[JwtSvid] | None) -> Steps:  # noqa: ARG002 - none is at hand
         origin = self._destinations.check(request)
         svid: JwtSvid = yield None
         request.headers["Authorization"] = Unprinted(f"Bearer {svid.token.reveal()}")

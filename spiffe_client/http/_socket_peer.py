@@ -28,11 +28,8 @@ class SocketPeer:
     httpcore does not tell which it is: it is closed, and another one opened.
     """
 
-    __slots__ = ("_here", "_reused")
-
-    def __init__(self) -> None:
-        self._here: bool | None = None
-        self._reused = 0
+    _here: bool | None = None
+    _reused: int = 0
 
     def see(self, event: str, info: dict[str, Any]) -> None:
         """Take in what httpcore tells of its doings (the request extension `trace`)."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 
 from spiffe_client.errors import UnacceptableTokenError
-from spiffe_client.http._auth_flow import AuthFlow, Steps
+from spiffe_client.http._auth_flow import AuthFlow, Refused, Steps
 from spiffe_client.http._destinations import Destinations
 from spiffe_client.http._dialogue import Dialogue, Doubts
 from spiffe_client.http._hops import Hops
@@ -61,18 +61,31 @@ class TokenAuth(AuthFlow[AccessToken]):
     def _fetch_blocking(self) -> AccessToken:
         return self._broker.fetch_blocking(self._request)
 
-    def _steps(self, request: httpx.Request, hops: type[Hops]) -> Steps:
-        # Most requests need none: their token is a bearer, and nobody calls it invalid.
+    # Most requests take no more than this: their token is a bearer, and nobody calls it invalid.
+    def _at_hand(self, request: httpx.Request, hops: type[Hops]) -> AccessToken | None:
+        origin = self._destinations.check(request)
+        token = self._broker.peek(self._request)
+        if token is None or token.token_type == "DPoP":
+            return None
+        request.headers["Authorization"] = token._header or _header(token)  # noqa: SLF001 - its slot is for this
+        if origin.scheme == "http":  # httpx lets Authorization go along from there to https
+            hops(request, self._destinations.allowed, None)
+        return token
+
+    def _steps(self, request: httpx.Request, hops: type[Hops], refused: Refused[AccessToken] | None) -> Steps:
         dialogue: Dialogue | None = None
         following: httpx.Request | None = request
+        if refused is not None:
+            dialogue = self._continued(None, refused[0])
+            following = dialogue.next(request, refused[1])
         while following is not None:
             request = following
             origin = self._destinations.check(request)
             token = self._broker.peek(self._request)
             if token is None:
                 token = yield None
-            refused = None if dialogue is None else dialogue.refused
-            if refused is not None and token.token == refused.token:
+            former = None if dialogue is None else dialogue.refused
+            if former is not None and token.token == former.token:
                 self._doubts.note(origin)
                 return  # the token broker has no other one: the refusal stands
             request.headers["Authorization"] = _header(token)

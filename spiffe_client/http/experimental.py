@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TransactionTokenAuth"]
 
-_NAME: Final = b"txn-token"
+_NAMES: Final = frozenset({b"txn-token"})
 
 
 class TransactionTokenAuth(httpx.Auth):
@@ -64,4 +64,4 @@ class TransactionTokenAuth(httpx.Auth):
     def _add(self, request: httpx.Request, guard: type[HeaderGuard]) -> None:
         self._destinations.origin(request)
         request.headers["Txn-Token"] = self._header
-        guard(request, self._destinations.allowed, [_NAME])
+        guard(request, self._destinations.allowed, _NAMES)
