@@ -7,6 +7,7 @@ RSASSA-PSS or an old hash, `cryptography.x509` is asked, which takes longer to l
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
@@ -32,19 +33,33 @@ _RSA: Mapping[bytes, hashes.HashAlgorithm] = {
 }
 _ED25519 = bytes.fromhex("300506032b6570")
 _STRONG = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+#: Bytes of a certificate up to which what signed it is remembered: larger ones are not in use.
+_WORTH_REMEMBERING = 4 << 10
 
 
 def signed_by(certificate: Certificate, issuer: Certificate) -> bool:
     """Whether the issuer's key made the certificate's signature; nothing else is looked at.
 
-    False, too, where the key cannot be read or cannot make such a signature.
+    False, too, where the key cannot be read or cannot make such a signature. What is true is remembered,
+    by all bytes of both, for 256 pairs: an SVID comes with the same intermediate each time, and is read
+    by its workload and shown to peers.
     """
+    small = max(len(certificate.der), len(issuer.der)) <= _WORTH_REMEMBERING
     try:
-        if not _verified(certificate, issuer.public_key()):
-            certificate.x509.verify_directly_issued_by(issuer.x509)
+        (_remembered if small else _require)(certificate, issuer)
     except Exception:  # noqa: BLE001 - border: InvalidSignature, and the parser's errors, which have no common base
         return False
     return True
+
+
+def _require(certificate: Certificate, issuer: Certificate) -> None:
+    """Return if the issuer's key made the certificate's signature; whatever is raised, it did not."""
+    if not _verified(certificate, issuer.public_key()):
+        certificate.x509.verify_directly_issued_by(issuer.x509)
+
+
+# An error is not remembered: it may be one of the moment.
+_remembered = lru_cache(maxsize=256)(_require)
 
 
 def _verified(certificate: Certificate, key: object) -> bool:

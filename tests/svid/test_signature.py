@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
 
 from spiffe_client.bundle import Certificate
+from spiffe_client.svid import _signature
 from spiffe_client.svid._signature import signed_by, weak_hash
 from tests.support.der import assemble
-from tests.support.odd_certificates import Signed, distinguished, sign_ca, sign_leaf
+from tests.support.odd_certificates import Signed, distinguished, raw_extension, sign_ca, sign_leaf
 from tests.support.tokens import ec_key, rsa_key
 
 SHA = {256: hashes.SHA256(), 384: hashes.SHA384(), 512: hashes.SHA512()}
@@ -120,3 +121,42 @@ def test_curves_of_the_issuer() -> None:
         issuer = sign_ca(key=ec.generate_private_key(curve))
         for digest in SHA.values():
             assert signed_by(read(sign_leaf(issuer, digest=digest)), read(issuer))
+
+
+class TestRemembered:
+    """A pair of certificates is verified once; what is remembered is said of all their bytes."""
+
+    def test_verified_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The same bytes again, read anew."""
+        issuer = sign_ca()
+        leaf = sign_leaf(issuer)
+        assert signed_by(read(leaf), read(issuer))
+        monkeypatch.setattr(_signature, "_verified", None)
+        assert signed_by(read(leaf), read(issuer))
+
+    def test_large_ones_are_verified_each_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Memory is bounded by bytes, too."""
+        issuer = sign_ca()
+        leaf = sign_leaf(issuer, extra=[(raw_extension("1.2.3.4", bytes(4096)), False)])
+        assert signed_by(read(leaf), read(issuer))
+        monkeypatch.setattr(_signature, "_verified", None)
+        assert not signed_by(read(leaf), read(issuer))
+
+    def test_attack_a_remembered_signature_vouches_for_nothing_else(self) -> None:
+        """Neither for a certificate that differs in one bit, nor for an issuer that only looks like the true one."""
+        issuer = sign_ca()
+        leaf = sign_leaf(issuer)
+        for _ in range(2):
+            assert signed_by(read(leaf), read(issuer))
+            assert not signed_by(forged(leaf), read(issuer))
+            assert not signed_by(read(leaf), read(sign_ca()))
+            assert not signed_by(read(issuer), read(leaf))
+
+    def test_a_failure_is_not_remembered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It may have been one of the moment."""
+        issuer = sign_ca()
+        leaf = sign_leaf(issuer)
+        with monkeypatch.context() as patched:
+            patched.setattr(_signature, "_verified", None)
+            assert not signed_by(read(leaf), read(issuer))
+        assert signed_by(read(leaf), read(issuer))
