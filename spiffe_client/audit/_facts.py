@@ -28,6 +28,7 @@ __all__ = [
     "POLICY",
     "PURPOSE",
     "REASON",
+    "REFUSED",
     "RESOURCE",
     "SVID_SERIAL",
     "TASK",
@@ -69,6 +70,8 @@ POLICY: Final = "policy"
 APPROVAL: Final = "approval"
 ALLOW: Final = "allow"
 DENY: Final = "deny"
+#: The event of a no by a person. The call that it was about is denied, too, and counted for both.
+REFUSED: Final = "approval.refused"
 
 # How it went: `ok`, `error`, `cancelled` or `denied`; milliseconds; W3C trace id, hex; until when a
 # credential is good, RFC 3339.

@@ -89,7 +89,8 @@ def render_report(records: Iterable[Record], *, verified: TrailReport | None = N
 
 def _page(story: Story, verified: TrailReport | None) -> Iterator[str]:
     yield f"<h1>Audit trail</h1><p><code>{shown(story.workload or 'nobody named')}</code></p>"
-    yield f"<p>{shown(story.first_at)} to {shown(story.last_at)}, trail <code>{shown(story.trail)}</code></p>"
+    since, until = shown(_second(story.first_at)), shown(_second(story.last_at))
+    yield f"<p>{since} to {until}, trail <code>{shown(story.trail)}</code></p>"
     yield _verdict(verified)
     yield _tiles(story)
     chart, more = draw_timeline(story)
@@ -148,10 +149,15 @@ def _denials(story: Story) -> str:
     rows = "".join(_denial(task, entry) for task, entry in newest)
     total = sum(story.reasons.values())
     note = f"<p>The newest {len(newest)} of {total:,}.</p>" if total > len(newest) else ""
-    head = "<tr><th>when</th><th>task</th><th>action</th><th>resource</th><th>reason</th></tr>"
+    head = "<tr><th>when</th><th>task</th><th>action</th><th>resource</th><th>reason</th><th>ref</th></tr>"
     return f"{note}<table>{head}{rows}</table>"
 
 
+def _second(at: str) -> str:
+    """A moment without its microseconds; empty if there is none."""
+    return f"{at[:19]}Z" if at else ""
+
+
 def _denial(task: str, entry: Entry) -> str:
-    cells = (entry.at, task, entry.action, entry.resource, entry.reason)
+    cells = (_second(entry.at), task, entry.action, entry.resource, entry.reason, entry.call)
     return f"<tr>{''.join(f'<td>{shown(cell)}</td>' for cell in cells)}</tr>"

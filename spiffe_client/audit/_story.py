@@ -27,6 +27,7 @@ class Entry:
         event: The event's name.
         action: What was done, or to be done; of a delegation the agent it went to.
         resource: What to.
+        call: The call's id, which a denial gives as its reference; empty if it is of none.
         denied: Whether it was denied.
         reason: The reason's code.
         outcome: How it went; empty if that is not said.
@@ -37,6 +38,7 @@ class Entry:
     event: str
     action: str
     resource: str
+    call: str
     denied: bool
     reason: str
     outcome: str
@@ -53,6 +55,7 @@ class Entry:
             record.event,
             action or _text(facts.get(f.ACTION)),
             _text(facts.get(f.RESOURCE)),
+            _text(facts.get(f.CALL)),
             facts.get(f.DECISION) == f.DENY,
             _text(facts.get(f.REASON)),
             _text(facts.get(f.OUTCOME)),
@@ -159,7 +162,7 @@ class Story:
             return
         self._credential(record)
         entry = Entry.of(record)
-        if entry.denied:
+        if entry.denied and record.event != f.REFUSED:
             self.reasons[entry.reason or "(none)"] += 1
             self.denied.append((_text(facts.get(f.TASK)), entry))
             del self.denied[:-_MOST]
@@ -182,8 +185,9 @@ class Story:
             task.alive, task.ended = False, entry.reason or entry.outcome
         if record.event in _ENDS:
             return
-        task.calls += record.event.startswith("call.")
-        task.denials += entry.denied
+        is_call = record.event.startswith("call.")
+        task.calls += is_call
+        task.denials += is_call and entry.denied
         if len(task.entries) < self._most:
             task.entries.append(entry)
         else:

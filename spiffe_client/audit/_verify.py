@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from spiffe_client.audit._checkpoint import verify_checkpoint
-from spiffe_client.audit._facts import DECISION, DENY
+from spiffe_client.audit._facts import DECISION, DENY, REFUSED
 from spiffe_client.audit._reading import Trail, lines_of
 from spiffe_client.audit._record import FIRST_PREV, HASH_BYTES, Record, parse_record
 from spiffe_client.audit._scribe import FORMAT
@@ -45,7 +45,7 @@ class TrailReport:
         crashes: How often it was opened again without having been closed.
         torn: Unfinished lines, one for a crash in the middle of writing at most.
         dropped: Events that were not recorded for want of room; never a denial.
-        denials: How many records say `decision=deny`.
+        denials: How many records say `decision=deny`; a person's no is counted as the denial of its call.
         first_at: When the first record was made, RFC 3339.
         last_at: When the last one was.
         head: The last record's hash, in hex. Kept elsewhere with its number, it proves later that
@@ -140,7 +140,7 @@ class _Verifier:
             raise AuditError(f"line {line} was changed: its hash is not that of what it says", line=line)
         if record.event.startswith("trail.") or self._seq == 0 or self._closed:
             self._own(record, line)
-        elif record.facts.get(DECISION) == DENY:
+        elif record.facts.get(DECISION) == DENY and record.event != REFUSED:
             self._denials += 1
         if self._known is not None and self._known[0] == self._seq:
             self._check_known(record, line)

@@ -60,6 +60,14 @@ class TestStory:
         assert CLOSER == story.workload
         assert [(0, "t-audit")] == [(depth, t.id) for depth, t in story.walk("t-audit")]
 
+    def test_a_person_says_no(self) -> None:
+        """Is one denial, not two: the call that it was about is denied as well."""
+        no = Event("approval.refused", "no", {"task": "a", "decision": "deny", "reason": "not_approved"})
+        story = story_of(task("a"), no, denied("a", "not_approved", call="7f00"))
+        assert (1, 1, {"not_approved": 1}) == (story.tasks["a"].calls, story.tasks["a"].denials, story.reasons)
+        assert [("approval.refused", ""), ("call.denied", "7f00")] == [(e.event, e.call) for e in story.tasks["a"].entries]
+        assert "<td>7f00</td>" in render_report(map(record, [task("a"), no, denied("a", "not_approved", call="7f00")]))
+
     def test_a_parent_that_comes_later(self) -> None:
         """The child's record may be written first."""
         story = story_of(task("b", "a"), task("a"))

@@ -18,7 +18,7 @@ from spiffe_client.audit._record import own_body, seal, stamp
 from spiffe_client.bundle import BundleSet
 from spiffe_client.dev import CertificateAuthority
 from spiffe_client.errors import AuditError
-from tests.support.audit_scene import AUDITOR, CLOSER, call
+from tests.support.audit_scene import AUDITOR, CLOSER, call, denied
 from tests.support.audit_trails import BUNDLES, CA, SVID, chained, write_trail
 
 CANARY = "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLW9mLWEtY2FuYXJ5"
@@ -53,6 +53,13 @@ class TestLines:
         report = verify_trail(lines, bundles=BUNDLES, workload=CLOSER)
         assert (True, True, len(lines), len(lines)) == (report.proven, report.closed, report.records, report.vouched)
         assert 2 == report.denials
+
+    def test_a_persons_no_is_one_denial(self, tmp_path: Path) -> None:
+        """Told as the approval that was refused, and as the call."""
+        with JsonlSink(tmp_path / "a", on_trouble="block") as sink:
+            sink(Event("approval.refused", "no", {"decision": "deny", "reason": "not_approved"}))
+            sink(denied("t", "not_approved"))
+        assert 1 == verify_trail(tmp_path / "a").denials
 
     @pytest.mark.parametrize(
         ("old", "new"),

@@ -66,7 +66,7 @@ class TestStory:
         assert (401, False) == (facts["stop"]["status"], facts["stop"]["begins"])
         assert 1 <= facts["stop"]["revoked"]
         whole, part = facts["audit"]["tasks"]
-        assert (facts["agent"]["task"], "stopped", 3) == (whole["task"], whole["ended"], whole["denials"])
+        assert (facts["agent"]["task"], "stopped", 2) == (whole["task"], whole["ended"], whole["denials"])
         assert (facts["delegation"]["child"], whole["task"], 2) == (part["task"], part["parent"], part["denials"])
 
 
