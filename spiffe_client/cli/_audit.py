@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 import anyio.from_thread
 import anyio.to_thread
 
 from spiffe_client.audit import Record, TrailReport, read_trail, render_report, verify_trail
-from spiffe_client.audit._story import Story
+from spiffe_client.audit._story import Story, TaskStory
 from spiffe_client.bundle import BundleSet, X509Bundle
 from spiffe_client.cli._audit_lines import task_lines, task_record
 from spiffe_client.cli._evidence import read_bundles
@@ -83,7 +83,8 @@ async def _verify(arguments: argparse.Namespace, report: Report) -> int:
         whole = found.closed and found.vouched == found.records
         good = good and (whole or not arguments.closed)
         report.give(
-            {"file": name, "ok": True, "refused": None, "report": asdict(found)}, _good_lines(name, found)
+            {"file": name, "ok": True, "refused": None, "report": asdict(found)},
+            _good_lines(name, found, enough=whole or not arguments.closed),
         )
     return Exit.FINE if good else Exit.FAILED
 
@@ -98,20 +99,22 @@ def _broken_lines(name: str, error: AuditError) -> Iterator[Line]:
     yield line(("  refused: ", "bad"), *naming(told(error), "plain"), hang=11)
 
 
-def _good_lines(name: str, found: TrailReport) -> Iterator[Line]:
-    yield line(("✓ ", "good"), (name, "strong"), hang=2)
+def _good_lines(name: str, found: TrailReport, *, enough: bool) -> Iterator[Line]:
+    yield line(("✓ ", "good") if enough else ("✗ ", "bad"), (name, "strong"), hang=2)
     yield pair("workload", found.workload or "nobody named", "name")
     yield pair("records", f"{found.records:,}, {found.denials:,} denials, {found.dropped:,} dropped")
     yield pair("from", f"{found.first_at} to {found.last_at}")
-    yield pair(
-        "opened", f"{_times(found.runs)}, {_times(found.crashes)} after a crash, {found.torn} torn lines"
-    )
+    yield pair("opened", f"{_times(found.runs)}, {_times(found.crashes)} after a crash, {_lines(found.torn)}")
     signatures = "1 checkpoint" if found.checkpoints == 1 else f"{found.checkpoints:,} checkpoints"
     yield pair("signed", f"up to record {found.vouched:,} of {found.records:,}, {signatures}")
     yield pair(
         "end", "closed" if found.closed else "unclosed: its writer lives, has crashed, or the end was cut off"
     )
     yield pair("head", f"{found.records - 1}:{found.head}")
+    if not enough:
+        yield line(
+            ("  refused: ", "bad"), "--closed asks for one that is closed, and signed to its end", hang=11
+        )
     if not found.proven:
         yield line(
             ("  next: ", "strong"),
@@ -121,7 +124,11 @@ def _good_lines(name: str, found: TrailReport) -> Iterator[Line]:
 
 
 def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number:,} times"
+    return {0: "never", 1: "once"}.get(number, f"{number:,} times")
+
+
+def _lines(torn: int) -> str:
+    return "1 torn line" if torn == 1 else f"{torn:,} torn lines"
 
 
 async def _show(arguments: argparse.Namespace, report: Report) -> int:
@@ -132,10 +139,23 @@ async def _show(arguments: argparse.Namespace, report: Report) -> int:
     if arguments.task is not None and arguments.task not in story.tasks:
         message = f"{arguments.file} has no task {arguments.task!r}; it has {len(story.tasks):,} others"
         raise Failed(Failure("no_task", without_tokens(message), "without --task all of them are shown"))
+    tasks = list(story.walk(arguments.task) if arguments.call is None else _of_call(story, arguments.call))
+    if arguments.call is not None and not tasks:
+        message = f"{arguments.file} tells of no call {arguments.call!r}"
+        raise Failed(Failure("no_call", without_tokens(message), "without --call all tasks are shown"))
     report.note("shown as it stands: `spiffe-client audit verify` says whether it was changed")
-    for depth, task in story.walk(arguments.task):
+    if not tasks:
+        report.note(f"no task is recorded in {arguments.file}")
+    for depth, task in tasks:
         report.give(task_record(task), task_lines(task, depth))
     return Exit.FINE
+
+
+def _of_call(story: Story, call: str) -> Iterator[tuple[int, TaskStory]]:
+    """Yield the task that a call was made in, with the steps of this call alone."""
+    for _, task in story.walk():
+        if steps := [entry for entry in task.entries if entry.call == call]:
+            yield 0, replace(task, entries=steps, children=[])
 
 
 async def _draw(arguments: argparse.Namespace, report: Report) -> int:

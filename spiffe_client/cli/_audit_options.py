@@ -29,7 +29,9 @@ def audit(command: argparse.ArgumentParser) -> None:
     )
     show = _add(commands, "show", "show tasks as trees of delegations and calls")
     show.add_argument("file", metavar="FILE", help="an audit trail")
-    show.add_argument("--task", metavar="ID", help="only this task, and those it delegated to")
+    only = show.add_mutually_exclusive_group()
+    only.add_argument("--task", metavar="ID", help="only this task, and those it delegated to")
+    only.add_argument("--call", metavar="REF", help="only this call, by the reference that a denial gives")
     draw = _add(
         commands, "report", "write one HTML file to look at: timeline, delegations, denials, lifetimes"
     )

@@ -78,13 +78,15 @@ class TestVerify:
         outcome = run_command("audit", "verify", trail)
         assert 0 == outcome.code
         assert "unclosed: its writer lives, has crashed, or the end was cut off" in outcome.out
-        assert 1 == run_command("audit", "verify", trail, "--closed").code
+        outcome = run_command("audit", "verify", trail, "--closed")
+        assert (1, f"✗ {trail}") == (outcome.code, outcome.out.splitlines()[0])
+        assert "refused: --closed asks for one that is closed, and signed to its end" in outcome.out
 
     def test_opened_again(self, tmp_path: Path) -> None:
         """How often is said."""
         for _ in range(3):
             write_trail(tmp_path / "a", 1)
-        assert "3 times, 0 times after a crash" in run_command("audit", "verify", str(tmp_path / "a")).out
+        assert "3 times, never after a crash, 0 torn lines" in run_command("audit", "verify", str(tmp_path / "a")).out
 
     def test_somebody_elses(self, trail: str) -> None:
         """Whose it must be."""
@@ -175,13 +177,35 @@ class TestShow:
         assert ("t-audit", "t-books", AUDITOR, 3, 2, "ok") == tuple(
             record[key] for key in ("task", "parent", "agent", "calls", "denials", "ended")
         )
-        assert {"at", "event", "action", "resource", "denied", "reason", "outcome", "milliseconds"} == set(record["steps"][0])
+        assert {"at", "event", "action", "resource", "call", "denied", "reason", "outcome", "milliseconds"} == set(record["steps"][0])
 
     def test_no_such_task(self, trail: str) -> None:
         """Said with how many there are."""
         outcome = run_command("audit", "show", trail, "--task", "t-none")
         assert 1 == outcome.code
         assert "has no task 't-none'; it has 3 others" in outcome.err
+
+    def test_one_call(self, tmp_path: Path) -> None:
+        """By the reference that a denial gave; the task's other steps, and those below it, are left out."""
+        path = str(tmp_path / "a")
+        with JsonlSink(path, on_trouble="block") as sink:
+            sink(call("t", call="7f00"))
+            sink(denied("t", call="7f01"))
+            sink(call("below", parents="t"))
+        outcome = run_command("audit", "show", path, "--call", "7f01")
+        assert "└─ ✗ invoices:read tenants/globex/invoices/1  tenant_boundary  12.5 ms" == outcome.out.splitlines()[-1]
+        assert 4 == len(outcome.out.splitlines())
+        assert ["7f01"] == [step["call"] for step in run_command("audit", "show", path, "--call", "7f01", "--json").record["steps"]]
+        outcome = run_command("audit", "show", path, "--call", "7f02")
+        assert (1, "") == (outcome.code, outcome.out)
+        assert "tells of no call '7f02'" in outcome.err
+
+    def test_nothing_in_it(self, tmp_path: Path) -> None:
+        """Is said: no line at all could be a mistake."""
+        write_trail(tmp_path / "a", 0)
+        outcome = run_command("audit", "show", str(tmp_path / "a"))
+        assert (0, "") == (outcome.code, outcome.out)
+        assert f"no task is recorded in {tmp_path / 'a'}" in outcome.err
 
     def test_names_that_attack_the_terminal(self, tmp_path: Path) -> None:
         """Escapes, bells, line feeds and turned writing come as text, in every place that others fill."""
