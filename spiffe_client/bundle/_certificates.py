@@ -93,7 +93,8 @@ def parse_certificates_pem(
     try:
         certificates = tuple(map(certificate_of, load_pem_x509_certificates(pem)))
     except Exception as reason:  # border: the parser's errors have no common base
-        raise error(f"no PEM certificates: {reason}") from reason
+        why = reason if begun else "not one CERTIFICATE block is in it"
+        raise error(f"no PEM certificates: {why}") from reason
     # A PEM reader skips a block without an end; a root that silently vanished must not pass.
     if len(certificates) < begun:
         raise error(f"{begun} PEM certificates begin, {len(certificates)} can be read")

@@ -13,10 +13,11 @@ ASK_THE_SYSTEM: Final = "the operating system has refused; if it does so again, 
 
 _LOOK_CLOSER = "`spiffe-client doctor` looks closer"
 _ASK_THERE = "ask whoever runs the token broker; its log says more"
+_NOTHING_ELSE = "give a file, or standard input, with the token and nothing else in it"
 _RULES_THERE = "whoever runs the token broker knows what this client may have"
 _NEXT: Final[Mapping[str, str]] = {
     "access_denied": "ask whoever runs the agent why this process is refused; its log says more",
-    "audit": "keep the file as it is, and find out who could write to it",
+    "audit": "is it an audit trail, as JsonlSink writes them? then keep it as it is, and find out who could write to it",
     "bundle_invalid": "get the bundle anew from who publishes it; `spiffe-client verify --help` lists the forms it may have",
     "bundle_not_found": "federate with this trust domain; `spiffe-client bundles` lists those that are known",
     "contract_invalid": "mend what the message names; docs/contracts.md explains every key",
@@ -72,7 +73,12 @@ _NEXT_OF: Final[Mapping[str, Mapping[str, str]]] = {
     # They read files, and ask nobody.
     "audit": {"endpoint_invalid": ASK_THE_SYSTEM},
     "contract": {"endpoint_invalid": ASK_THE_SYSTEM},
-    "inventory": {"endpoint_invalid": ASK_THE_SYSTEM},
+    "inventory": {
+        "contract_invalid": "name a folder that holds contracts, and that this user may read",
+        "endpoint_invalid": ASK_THE_SYSTEM,
+    },
+    "introspect": {"token_request_invalid": _NOTHING_ELSE},
+    "revoke": {"token_request_invalid": _NOTHING_ELSE},
     # It is who looks closer.
     "doctor": {
         "*": "mend what the message names; the log of who answered says more",

@@ -10,10 +10,11 @@ from datetime import timedelta
 
 from spiffe_client._clock import SYSTEM_CLOCK
 from spiffe_client._redact import Secret
+from spiffe_client.bundle._certificates import parse_certificates_pem
 from spiffe_client.cli._asking import WITH_SECRET, client_for, who_is_the_svid
 from spiffe_client.cli._exit import UsageError
 from spiffe_client.cli._reading import read_file
-from spiffe_client.errors import DiscoveryError, InvalidIdError, SecretSourceError
+from spiffe_client.errors import DiscoveryError, InvalidIdError, SecretSourceError, TlsConfigurationError
 from spiffe_client.ids import SpiffeId
 from spiffe_client.svid import JwtSvid
 from spiffe_client.tokens import (
@@ -126,6 +127,7 @@ def trust_of(arguments: argparse.Namespace) -> ServerTrust:
     Raises:
         UsageError: `--broker-id` is no SPIFFE ID.
         OSError: The file of `--ca` cannot be read.
+        TlsConfigurationError: It holds no certificates.
     """
     command = f"spiffe-client {arguments.command}"
     if arguments.broker_id is not None:
@@ -135,7 +137,12 @@ def trust_of(arguments: argparse.Namespace) -> ServerTrust:
             raise UsageError(f"--broker-id: {error}", command=command) from error
     if arguments.ca is None:
         return WebPki()
-    return WebPki(roots=read_file(arguments.ca, command=command).decode("ascii", "replace"))
+    roots = read_file(arguments.ca, command=command)
+    try:
+        parse_certificates_pem(roots, error=TlsConfigurationError)
+    except TlsConfigurationError as error:
+        raise TlsConfigurationError(f"{arguments.ca}: {error}") from error
+    return WebPki(roots=roots.decode("ascii", "replace"))
 
 
 def authentication_of(arguments: argparse.Namespace, trust: ServerTrust) -> ClientAuthentication:

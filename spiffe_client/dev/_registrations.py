@@ -70,7 +70,8 @@ class Registrations:
             with Path(path).open("rb") as file:
                 text = file.read(MAX_FILE_BYTES + 1)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-            raise RegistrationError(f"{path}: cannot be read: {error}") from error
+            why = getattr(error, "strerror", None) or error
+            raise RegistrationError(f"{path}: cannot be read: {why}") from error
         return cls.parse(text, name=str(path))
 
     def __iter__(self) -> Iterator[Registration]:

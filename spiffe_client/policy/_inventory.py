@@ -86,7 +86,8 @@ def inventory(directory: str | PathLike[str], *, at: datetime) -> list[Inventory
     except (OSError, ValueError) as error:
         if isinstance(error, ContractError):
             raise
-        raise ContractError(f"{root}: cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise ContractError(f"{root}: cannot be read: {why}") from error
     below = [(path, path.relative_to(root)) for path in files]
     return [
         _row(path, str(name), at) for path, name in below if not any(p.startswith(".") for p in name.parts)

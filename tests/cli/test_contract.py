@@ -218,3 +218,4 @@ class TestInventory:
         """Is an error."""
         outcome = run_command("inventory", "--json", str(CLOSER))
         assert (1, "contract_invalid") == (outcome.code, outcome.record["error"]["code"])
+        assert outcome.record["error"]["advice"].startswith("name a folder that holds contracts")

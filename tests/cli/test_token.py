@@ -311,6 +311,7 @@ class TestRefused:
         (tmp_path / "ca.pem").write_text("nothing of the kind")
         outcome = ask("--ca", str(tmp_path / "ca.pem"), "--json")
         assert (1, "tls_configuration") == (outcome.code, outcome.record["error"]["code"])
+        assert outcome.record["error"]["message"].startswith(f"{tmp_path / 'ca.pem'}: no PEM certificates: not one ")
 
 
 SECRET = ["--auth", "client-secret", "--client-id", "batch"]
