@@ -103,8 +103,9 @@ class Example(pytest.Item):
 @asynccontextmanager
 async def _script(block: str, page: str, port: str) -> AsyncIterator[None]:
     """A file of its own: run to its end, saying what the page says, or served from until the page is over."""
+    folder = TemporaryDirectory()  # some write files where they are
     process = await anyio.open_process(
-        [sys.executable, "-W", "error", "-c", block], stdout=subprocess.PIPE, stderr=None
+        [sys.executable, "-W", "error", "-c", block], stdout=subprocess.PIPE, stderr=None, cwd=folder.name
     )
     try:
         with anyio.fail_after(30):
@@ -121,6 +122,7 @@ async def _script(block: str, page: str, port: str) -> AsyncIterator[None]:
                 process.terminate()
             await process.wait()
             await process.aclose()
+        folder.cleanup()
 
 
 async def _call(process: anyio.abc.Process, port: str) -> str:
