@@ -77,7 +77,8 @@ def _step(entry: Entry, indent: str, hang: int) -> Line:
         mark, style = "✗", "strong"
     said = " ".join(filter(None, map(_said, (entry.action or entry.event, entry.resource))))
     event = f"{entry.event} " if family != "call" and entry.action else ""
-    why: tuple[str, Style] = (f"  {_said(entry.reason)}" if entry.denied else "", "bad")
+    says_why = entry.denied and family != "approval"  # its name says it
+    why: tuple[str, Style] = (f"  {_said(entry.reason)}" if says_why else "", "bad")
     took = "" if entry.milliseconds is None else f"  {entry.milliseconds:,.1f} ms"
     how = f"  {_said(entry.outcome)}" if entry.outcome not in ("", "ok", "denied") else ""
     return line(

@@ -196,6 +196,12 @@ class TestShow:
         assert "└─ ✗ invoices:read tenants/globex/invoices/1  tenant_boundary  12.5 ms" == outcome.out.splitlines()[-1]
         assert 4 == len(outcome.out.splitlines())
         assert ["7f01"] == [step["call"] for step in run_command("audit", "show", path, "--call", "7f01", "--json").record["steps"]]
+        with JsonlSink(path, on_trouble="block") as sink:
+            sink(denied("t", "not_approved", call="7f03"))
+            sink(Event("approval.refused", "no", {**denied("t", "not_approved", call="7f03").attributes, "action": "a"}))
+        assert ["├─ ✗ invoices:read tenants/globex/invoices/1  not_approved  12.5 ms", "└─ ✗ approval.refused a tenants/globex/invoices/1  12.5 ms"] == run_command(
+            "audit", "show", path, "--call", "7f03"
+        ).out.splitlines()[3:]
         outcome = run_command("audit", "show", path, "--call", "7f02")
         assert (1, "") == (outcome.code, outcome.out)
         assert "tells of no call '7f02'" in outcome.err

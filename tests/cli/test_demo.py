@@ -61,7 +61,7 @@ class TestStory:
         framework = "langchain" if find_spec("spiffe_client_langchain") else "none"
         assert [framework, "invoices:read"] == [facts["agent"][name] for name in ("framework", "scope")]
         assert "it is another tenant's; this task works for acme" in facts["tenant"]["told"]
-        assert ["tenants/acme/orders/6", "tenants/acme/orders/7"] == facts["approval"]["asked"]
+        assert ["tenants/acme/orders/6/chf/4000", "tenants/acme/orders/7/chf/40"] == facts["approval"]["asked"]
         assert 2 == facts["delegation"]["refused"]
         assert (401, False) == (facts["stop"]["status"], facts["stop"]["begins"])
         assert 1 <= facts["stop"]["revoked"]

@@ -74,7 +74,7 @@ class TestScenes:
 
     async def test_a_person_who_always_says_yes(self, stage: Stage) -> None:
         """A refund that nobody meant."""
-        desk_of(stage).witness.yes.add("tenants/acme/orders/6")
+        desk_of(stage).witness.yes.add("tenants/acme/orders/6/chf/4000")
         with pytest.raises(Broken, match="no and yes, and the model was told 'order 6"):
             await _agent.approval(stage, silent)
 
@@ -83,7 +83,7 @@ class TestScenes:
         monkeypatch.setattr(_desk.Witness, "answer", lambda self, request: None)
         async with office() as other:
             await _agent.agent(other, silent)
-            with pytest.raises(Broken, match="and .not permitted: orders:refund on tenants/acme/orders/7"):
+            with pytest.raises(Broken, match="and .not permitted: orders:refund on tenants/acme/orders/7/chf/40"):
                 await _agent.approval(other, silent)
 
     async def test_a_token_that_fits_other_calls(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ async def approval(stage: Stage, say: Callable[[str], None]) -> _Outcome:
     del say
     desk = _desk(stage)
     witness, requests = desk.witness, len(desk.witness.said)
-    witness.yes.add(f"tenants/{TENANT}/orders/7")
+    witness.yes.add(f"tenants/{TENANT}/orders/7/chf/40")  # the person sees the sum
     refused, paid = await desk.player.play(_refund("6", 4000), _refund("7", 40))
     if "not permitted" not in refused or "paid back" not in paid or len(witness.said) != requests + 1:
         raise Broken(f"a person has said no and yes, and the model was told {refused!r} and {paid!r}")

@@ -50,7 +50,7 @@ resources = ["tenants/{{tenant}}/invoices/*"]
 [actions."orders:refund"]
 audience = ["{service}"]
 scopes = ["orders:refund"]
-resources = ["tenants/{{tenant}}/orders/*"]
+resources = ["tenants/{{tenant}}/orders/*/chf/*"]
 approval = true
 sensitive = true
 
@@ -150,7 +150,7 @@ def _tools(url: str, witness: Witness) -> tuple[Tool, ...]:
 
     return (
         (read_invoice, Requires(READ, "tenants/{tenant}/invoices/{invoice}")),
-        (refund, Requires(REFUND, "tenants/{tenant}/orders/{order}")),
+        (refund, Requires(REFUND, "tenants/{tenant}/orders/{order}/chf/{chf}")),
         (export, Requires(READ, "tenants/{tenant}/invoices/all")),
     )
 
