@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, MappingView, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar, cast
+
+from spiffe_client.agents._parts import copied, parts_of, put
 
 __all__ = ["Scrubber", "scrub_error", "scrubbed"]
 
@@ -23,8 +26,16 @@ _KEY: Final = re.compile(
 _DEEPEST, _MOST = 64, 1_000_000
 
 
+#: What holds nothing.
+_PLAIN: Final = frozenset({int, float, complex, bool, type(None)})
+_CONTAINERS: Final = (list, tuple, set, frozenset, Mapping, deque, MappingView)
+
+
 class Scrubber:
-    """Takes secrets out of text, and out of what lists, tuples, sets and mappings hold.
+    """Takes secrets out of text, and out of what containers and values with declared parts hold.
+
+    The latter are dataclasses, models of pydantic, attrs and msgspec, exceptions, and namespaces. Where there is a secret
+    in one it is a copy that is returned, with gaps; where none can be made, a gap.
 
     Args:
         secrets: Texts of tokens that are in use; whatever looks like a token or a private key goes anyhow.
@@ -33,17 +44,19 @@ class Scrubber:
         count: How many were taken out.
     """
 
-    __slots__ = ("_left", "_secrets", "count")
+    __slots__ = ("_left", "_made", "_secrets", "count")
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
         self.count: int = 0
         self._left = _MOST
+        #: Of values with parts: each, and what was made of it. They are kept, so that their ids are theirs.
+        self._made: dict[int, tuple[object, object]] | None = None
 
     def clean(self, value: _T) -> _T:
         """Return the value without secrets; the same object where there are none.
 
-        Values of other types than text, bytes and the containers named above are returned as they are.
+        Values of other types than those named above, and than text and bytes, are returned as they are.
         """
         return cast("_T", self._clean(value, 0))
 
@@ -61,16 +74,29 @@ class Scrubber:
             self.count += found
         return text
 
-    def _clean(self, value: object, depth: int) -> object:
-        if isinstance(value, str):
-            clean = self.text(value)
-            return value if clean == value else clean
-        if isinstance(value, bytes | bytearray):
-            text = bytes(value).decode("latin-1")
-            clean = self.text(text)
-            return value if clean == text else type(value)(clean.encode("latin-1"))
-        if not isinstance(value, list | tuple | set | frozenset | Mapping):
+    def opaque(self, value: object) -> object:
+        """Return what to pass on of a value whose parts cannot be known; here, the value."""
+        return value
+
+    def parts(self, value: object) -> dict[str, object] | None:
+        """Return what a value is made of, by name; None if that cannot be known."""
+        return parts_of(value)
+
+    def _leaf(self, value: str | bytes | bytearray) -> object:
+        """Return text or bytes without secrets."""
+        text = value if isinstance(value, str) else bytes(value).decode("latin-1")
+        clean = self.text(text)
+        if clean == text:
             return value
+        return clean if isinstance(value, str) else type(value)(clean.encode("latin-1"))
+
+    def _clean(self, value: object, depth: int) -> object:
+        if isinstance(value, str | bytes | bytearray):
+            return self._leaf(value)
+        if type(value) in _PLAIN:
+            return value
+        if not isinstance(value, _CONTAINERS):
+            return self._whole(value, depth)
         self._left -= 1
         if depth == _DEEPEST or self._left < 0:
             self.count += 1
@@ -85,19 +111,71 @@ class Scrubber:
         items = [self._clean(item, depth) for item in cast("Iterable[object]", value)]
         if self.count == before:
             return value
-        if isinstance(value, list):
-            return items
         if isinstance(value, tuple):
             return tuple.__new__(type(value), items)
+        if isinstance(value, list | MappingView):
+            return items
         return type(cast("set[object]", value))(items)
+
+    def _whole(self, value: object, depth: int) -> object:
+        """Return a value with parts as it is, or a copy with gaps."""
+        self._made = {} if self._made is None else self._made
+        if (made := self._made.get(id(value))) is not None:
+            self.count += made[1] is not value  # whoever holds it has to hold the copy
+            return made[1]
+        if (parts := self.parts(value)) is None:
+            return self.opaque(value)
+        if not self._shows(value, parts):
+            return value
+        self._left -= 1
+        clone = None if depth == _DEEPEST or self._left < 0 else copied(value, parts)
+        if clone is None:
+            self.count += 1
+            self._made[id(value)] = (value, _MASK)
+            return _MASK
+        self._made[id(value)] = (value, clone)  # parts may lead back to it
+        for name, part in parts.items():
+            if (clean := self._clean(part, depth + 1)) is not part:
+                put(clone, name, clean)
+        return clone
+
+    def _within(self, value: object) -> Iterable[object]:
+        """Return what a value leads to; none where that cannot be known, and it is noted if it is not to be passed on."""
+        if isinstance(value, Mapping):
+            return (*value.keys(), *value.values())
+        if isinstance(value, _CONTAINERS):
+            return cast("Iterable[object]", value)
+        if (parts := self.parts(value)) is not None:
+            return parts.values()
+        self.count += self.opaque(value) is not value
+        return ()
+
+    def _shows(self, value: object, parts: Mapping[str, object]) -> bool:
+        """Say whether there is a secret in a value, or in what it leads to; what has none is noted."""
+        before, noted = self.count, cast("dict[int, tuple[object, object]]", self._made)
+        seen: dict[int, object] = {id(value): value}
+        todo = list(parts.values())
+        while todo and self.count == before:
+            one = todo.pop()
+            if type(one) in _PLAIN or id(one) in seen:
+                continue
+            seen[id(one)] = one
+            if (known := noted.get(id(one))) is not None:
+                self.count += known[1] is not one
+            elif isinstance(one, str | bytes | bytearray):
+                self._leaf(one)
+            else:
+                self._left -= 1
+                todo += self._within(one)
+            self.count += self._left < 0
+        shows, self.count = self.count != before, before
+        if not shows:
+            noted |= {key: (one, one) for key, one in seen.items() if not isinstance(one, str)}
+        return shows
 
 
 #: Types that do not run later, which most tools return.
 _SETTLED: Final = frozenset({str, bytes, int, float, bool, type(None), list, tuple, dict, set})
-
-
-#: Those of them that hold no text.
-_PLAIN: Final = frozenset({int, float, bool, type(None)})
 
 
 def _plain_text(text: str, secrets: Iterable[str]) -> bool:
@@ -142,16 +220,33 @@ _SHOWN: Final = (
 )
 
 
+class _ErrorScrubber(Scrubber):
+    """Leaves exceptions inside of exceptions to who cleans those themselves, and not copies of them."""
+
+    __slots__ = ("met",)
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        super().__init__(secrets)
+        self.met: list[BaseException | None] = []
+
+    def parts(self, value: object) -> dict[str, object] | None:
+        if isinstance(value, BaseException):
+            self.met.append(value)
+            return None
+        return super().parts(value)
+
+
 def scrub_error(error: BaseException, secrets: Iterable[str]) -> tuple[int, bool]:
     """Take secrets out of an exception: its arguments, attributes, notes, causes, contexts and members.
 
     Returns:
         In how many places there were any, and whether one is left that cannot be taken out.
     """
-    scrubber = Scrubber(secrets)
+    scrubber = _ErrorScrubber(secrets)
     seen: set[int] = set()
     kept: list[BaseException] = []
-    queue: list[BaseException | None] = [error]
+    queue = scrubber.met
+    queue.append(error)
     while queue:
         current = queue.pop()
         if current is None or id(current) in seen:
