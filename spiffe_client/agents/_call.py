@@ -11,13 +11,14 @@ import anyio
 from spiffe_client._door import Door
 from spiffe_client.agents._admission import admit, consult, refused, same_call, take_turn
 from spiffe_client.agents._arguments import arguments_digest
-from spiffe_client.agents._authority import authority_of, give_back, withdraw_single
+from spiffe_client.agents._authority import authority_of
 from spiffe_client.agents._context import CALL
 from spiffe_client.agents._credentials import CallCredentials
 from spiffe_client.agents._loop import cancel_on
 from spiffe_client.agents._records import Outcome, record_call
 from spiffe_client.agents._scrub import scrub_error, scrubbed
 from spiffe_client.agents._spans import CallSpan, call_span
+from spiffe_client.agents._taking_back import give_back, withdraw_single
 from spiffe_client.errors import TaskError
 
 if TYPE_CHECKING:

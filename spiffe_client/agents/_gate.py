@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
-from spiffe_client.agents._admission import question_of
+from spiffe_client.agents._admission import is_bound, question_of, recheck
 from spiffe_client.agents._arguments import ResourcePath
 from spiffe_client.agents._call import Call
 from spiffe_client.agents._context import current_task
@@ -25,6 +25,8 @@ __all__ = ["Answer", "Requires", "ToolGate"]
 
 #: A resource that is none: what cannot be part of a resource is on nobody's list.
 _NONE = "?"
+#: What is left of arguments that were all taken away: it has a digest, unlike those of a call without any.
+_NOTHING = {"": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +115,29 @@ class ToolGate:
         Raises:
             DeniedError: It would touch something else.
         """
-        resource = self._paths[tool].fill(arguments, call.task.names)
-        if resource != call.resource:
+        rule = self.requires.get(tool)
+        resource = None if rule is None else self._paths[tool].fill(arguments, call.task.names)
+        if rule is None or rule.action != call.action or resource != call.resource:
             decision = refusal("outside_purpose", "adapter", ("cause", "arguments_were_changed"))
             record_denial(call, decision, None)
             raise denial(call.task, call.action, resource or _NONE, call.id, decision)
+
+    def recheck(self, call: Call, arguments: Mapping[str, object]) -> bool:
+        """Say whether a call is bound to its arguments: somebody approved them, or its token is for them alone.
+
+        For frameworks whose mappings may have been changed while somebody looked at what they held. Go on
+        with a copy, then.
+
+        Args:
+            call: Once it is open.
+            arguments: What it was made with, as it is now.
+
+        Raises:
+            DeniedError: It is bound, and they were changed.
+        """
+        if bound := is_bound(call):
+            recheck(call, arguments if arguments or not call.digest else _NOTHING)
+        return bound
 
     def asks(self, call: Call) -> ApprovalRequest | None:
         """Return what a person has to be asked about a call by contract, before it is made.
@@ -141,7 +161,7 @@ class ToolGate:
 class Answer:
     """An approver who was asked before: by a framework that pauses a run until somebody has answered.
 
-    It is about what they were shown: a yes to another call, however it got here, is none.
+    It is about what they were shown, once: a yes to another call, however it got here, is none.
 
     Args:
         digest: Of what they were asked, `ApprovalRequest.digest`: as it comes back with the answer, and
@@ -153,8 +173,14 @@ class Answer:
     def __init__(self, digest: str, *, by: str, clock: Clock = SYSTEM_CLOCK) -> None:
         self._digest = digest
         self._by = by
+        self._left = [by] if by else []
         self._clock = clock
 
     async def approve(self, request: ApprovalRequest) -> Approval | None:
         """See `Approver.approve`."""
+        if request.digest == self._digest:  # what is not about this is compared and told where it is decided
+            try:
+                self._left.pop()  # of two at once, one is the first
+            except IndexError:
+                return None
         return Approval(request.id, self._by, self._clock.now(), self._digest) if self._by else None

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import anyio
 
 from spiffe_client.agents._attenuation import Terms
-from spiffe_client.agents._authority import REVOKING, Root, revoke_all, take_back
+from spiffe_client.agents._authority import Root
 from spiffe_client.agents._budget import Budget
 from spiffe_client.agents._records import record_granted, record_redeemed
+from spiffe_client.agents._taking_back import REVOKING, revoke_all, take_back
 from spiffe_client.agents._task import Task
 from spiffe_client.agents._ticket import Ticket, issue_ticket, redeem_ticket
 from spiffe_client.errors import AttenuationError, TicketError

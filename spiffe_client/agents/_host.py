@@ -17,13 +17,13 @@ from spiffe_client._agenda import Agenda
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._service import Service
 from spiffe_client.agents._attenuation import Terms
-from spiffe_client.agents._authority import REVOKING, revoke_all
 from spiffe_client.agents._budget import Budget, Rate
 from spiffe_client.agents._endings import Ending
 from spiffe_client.agents._loop import HostLoop
 from spiffe_client.agents._records import record_end, record_start
 from spiffe_client.agents._register import enrol, strike
 from spiffe_client.agents._standing import AgentIdentity, Standing
+from spiffe_client.agents._taking_back import REVOKING, revoke_all
 from spiffe_client.agents._task import Task
 from spiffe_client.agents._watch import end_affected
 from spiffe_client.audit import EventSink, safe_sink

@@ -14,7 +14,8 @@ from tests.support.token_parties import security_token
 
 from spiffe_client.agents import Scrubber
 from spiffe_client.agents._attenuation import attenuate
-from spiffe_client.agents._authority import Authority, Root, revoke, take_back
+from spiffe_client.agents._authority import Authority, Root, revoke
+from spiffe_client.agents._taking_back import take_back
 from spiffe_client.agents._handing_on import send
 from spiffe_client.agents._records import record_redeemed
 from spiffe_client.agents._scrub import scrub_error

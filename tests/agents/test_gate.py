@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 from tests.support.agent_world import AgentWorld, contract
@@ -113,7 +115,53 @@ async def test_who_was_asked_before(world: AgentWorld) -> None:
         approver = Answer(request.digest, by="alice", clock=world.clock)
         async with GATE.call("refund", {"order": "9"}, call_id="c1", approver=approver) as made:
             assert call.id == made.id
+        with pytest.raises(DeniedError, match="person's approval"):
+            async with GATE.call("refund", {"order": "9"}, call_id="c1", approver=approver):
+                pass
     assert ["alice"] == [facts["approver"] for facts in world.told("approval.granted")]
+
+
+@pytest.mark.parametrize("changed", [{"order": "8"}, {"order": "9", "amount": 5}])
+async def test_an_answer_to_something_else(world: AgentWorld, changed: dict[str, Any]) -> None:
+    """Is a no; and so is one that another task was given."""
+    async with task_of(world):
+        request = GATE.asks(GATE.call("refund", {"order": "9"}))
+        assert request is not None
+        with pytest.raises(DeniedError, match="person's approval"):
+            async with GATE.call("refund", changed, approver=Answer(request.digest, by="alice", clock=world.clock)):
+                pass
+    async with task_of(world):
+        with pytest.raises(DeniedError, match="person's approval"):
+            async with GATE.call("refund", {"order": "9"}, approver=Answer(request.digest, by="alice", clock=world.clock)):
+                pass
+
+
+async def test_arguments_that_are_changed_while_somebody_is_asked(world: AgentWorld) -> None:
+    """What was approved is not what would be done: it is denied. What nobody approved is not looked at."""
+    arguments = {"order": "9", "amount": 5}
+    async with task_of(world):
+        request = GATE.asks(GATE.call("refund", arguments))
+        assert request is not None
+        async with GATE.call("refund", arguments, approver=Answer(request.digest, by="alice", clock=world.clock)) as call:
+            assert GATE.recheck(call, arguments)
+            arguments["amount"] = 5000
+            for now in (arguments, {}):
+                with pytest.raises(DeniedError):
+                    GATE.recheck(call, now)
+        async with GATE.call("summarize", {"a": 1}) as call:
+            assert not GATE.recheck(call, {"a": 2})
+    assert ["not_approved"] * 2 == world.reasons
+
+
+async def test_a_tool_in_another_ones_call(world: AgentWorld) -> None:
+    """It is denied, though it would touch the same; also one that is not listed."""
+    gate = ToolGate({"read": Requires(READ, "tenants/{tenant}/x"), "write": Requires(REFUND, "tenants/{tenant}/x")})
+    async with task_of(world) as task:
+        call = task.call(READ, "tenants/acme/x")
+        gate.verify(call, "read", {})
+        for name in ("write", "erase"):
+            with pytest.raises(DeniedError):
+                gate.verify(call, name, {})
 
 
 async def test_nobody_is_asked_in_vain(world: AgentWorld) -> None:

@@ -73,16 +73,16 @@ def tool_of(function: Any) -> BaseTool:
     )
 
 
-def agent_of(play: Play, saver: Any = None, **more: Any) -> Any:
+def agent_of(play: Any, saver: Any = None, *, used: Any = None, **more: Any) -> Any:
     """`create_agent` with the middleware."""
     tools = [tool_of(function) for function in play.tools.values()]
-    middleware = [TaskCredentials(play.gate)]
+    middleware = [TaskCredentials(play.gate, used=used)]
     return create_agent(Model(turns=play.turns), tools, middleware=middleware, checkpointer=saver, **more)
 
 
-def graph_of(play: Play, saver: Any = None, **more: Any) -> Any:
+def graph_of(play: Any, saver: Any = None, *, used: Any = None, **more: Any) -> Any:
     """A graph with a plain `ToolNode`, and the same object around its calls."""
-    credentials, model = TaskCredentials(play.gate), Model(turns=play.turns)
+    credentials, model = TaskCredentials(play.gate, used=used), Model(turns=play.turns)
     tools = ToolNode(
         [tool_of(function) for function in play.tools.values()],
         wrap_tool_call=credentials.wrap_tool_call,

@@ -10,5 +10,6 @@ from __future__ import annotations
 from spiffe_client_langchain._middleware import TaskCredentials
 from spiffe_client_langchain._people import approve, refuse
 from spiffe_client_langchain._tools import guarded_tool
+from spiffe_client_langchain._used import UsedAnswers
 
-__all__ = ["TaskCredentials", "approve", "guarded_tool", "refuse"]
+__all__ = ["TaskCredentials", "UsedAnswers", "approve", "guarded_tool", "refuse"]

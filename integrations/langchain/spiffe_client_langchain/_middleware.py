@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import ToolCall, ToolMessage
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
-from spiffe_client.agents import Call, ToolGate
+from spiffe_client.agents import Answer, Call, ToolGate
 from spiffe_client.errors import DeniedError, NoTaskError, TaskEndedError
 from spiffe_client_langchain._cleaning import cleaned
-from spiffe_client_langchain._people import ask
+from spiffe_client_langchain._people import Asked, ask
 from spiffe_client_langchain._tools import KnownTools
 
 __all__ = ["TaskCredentials"]
@@ -29,15 +31,21 @@ class TaskCredentials(AgentMiddleware):
     A denial is the tool's answer to the model, with the status `error`. Without a task, or when it has
     ended, `NoTaskError` and `TaskEndedError` end the run. Where the contract wants a person's approval,
     and the agent has no approver of its own, the graph pauses (`interrupt`): it needs a checkpointer,
-    and goes on with `Command(resume=approve(question, by=…))`, in the same task.
+    and goes on with `Command(resume=approve(question, by=…))`, in the same task. An answer is used once,
+    also where a graph is resumed from an earlier checkpoint.
 
     Args:
         gate: The tools by name, and what each needs.
+        used: Says of an answer, by a key, whether it is used for the first time, in all processes and for
+            ever: answers are good in later tasks of the same agent, purpose and tenant, then, also after a
+            restart. `UsedAnswers(folder)` is one. None: in the task only in which the question was asked;
+            in another one it is asked again.
     """
 
-    def __init__(self, gate: ToolGate) -> None:
+    def __init__(self, gate: ToolGate, *, used: Callable[[str], bool] | None = None) -> None:
         super().__init__()
         self.gate = gate
+        self._used = used
         self._known = KnownTools(gate)
 
     def wrap_tool_call(
@@ -47,11 +55,11 @@ class TaskCredentials(AgentMiddleware):
     ) -> ToolMessage | Command[Any]:
         """See `AgentMiddleware.wrap_tool_call`."""
         try:
-            call, prepared = self._prepare(request)
-            with call:
-                return _over(call, handler(prepared))
-        except _FailedError as failed:
-            return failed.message
+            made = self._prepare(request)
+            with made.call:
+                return made.over(handler(made.sent(self.gate)))
+        except _OtherEndError as end:
+            return end.message
         except (NoTaskError, TaskEndedError):
             raise
         except DeniedError as error:
@@ -64,20 +72,21 @@ class TaskCredentials(AgentMiddleware):
     ) -> ToolMessage | Command[Any]:
         """See `AgentMiddleware.awrap_tool_call`."""
         try:
-            call, prepared = self._prepare(request)
-            async with call:
-                answer = _over(call, await handler(prepared))
-        except _FailedError as failed:
-            return failed.message
+            made = self._prepare(request)
+            async with made.call:
+                answer = made.over(await handler(made.sent(self.gate)))
+        except _OtherEndError as end:
+            return end.message
         except (NoTaskError, TaskEndedError):
             raise
         except DeniedError as error:
             return _denied(request, error)
         return answer
 
-    def _prepare(self, request: ToolCallRequest) -> tuple[Call, ToolCallRequest]:
+    def _prepare(self, request: ToolCallRequest) -> _Made:
         asked = request.tool_call
         name, call_id, arguments = asked["name"], asked["id"] or "", asked["args"]
+        defaults: Mapping[str, Any] = {}
         if request.tool is not None:
             twin, defaults = self._known.find(request.tool)
             arguments = {**defaults, **arguments} if defaults else arguments
@@ -86,25 +95,59 @@ class TaskCredentials(AgentMiddleware):
             )
         call = self.gate.call(name, arguments, call_id=call_id)
         question = None if call.task.host.approver is not None else self.gate.asks(call)
-        if question is not None:
-            answer = ask(question, name, arguments, call_id, call.task.host.clock)
-            call = self.gate.call(name, arguments, call_id=call_id, approver=answer)
-        return call, request
+        if question is None:
+            return _Made(call, request, defaults)
+        task = call.task
+        said = ask(question, name, arguments, call_id, task=task, lasting=self._used is not None)
+        if said is not None and not said.take(self._used):
+            task.refuse(task.host.clock.monotonic())
+            for result in said.results:
+                raise _OtherEndError(result)
+            said = None
+        answer = Answer(question.digest, by="" if said is None else said.by, clock=task.host.clock)
+        call = self.gate.call(name, arguments, call_id=call_id, approver=answer)
+        return _Made(call, request, defaults, said)
 
 
-class _FailedError(Exception):
-    """The framework made a message of a tool's error: to the model an answer, to the audit an error."""
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A call that is about to be made."""
 
-    def __init__(self, message: ToolMessage) -> None:
+    call: Call
+    request: ToolCallRequest
+    defaults: Mapping[str, Any]
+    said: Asked | None = None
+
+    def sent(self, gate: ToolGate) -> ToolCallRequest:
+        """Return what goes to the tool, as it was decided about."""
+        request = self.request
+        now = request.tool_call["args"]
+        if not gate.recheck(self.call, {**self.defaults, **now} if self.defaults else now):
+            return request
+        copied: ToolCall = {**request.tool_call, "args": deepcopy(now)}
+        return ToolCallRequest(
+            tool_call=copied, tool=request.tool, state=request.state, runtime=request.runtime
+        )
+
+    def over(self, result: ToolMessage | Command[Any]) -> ToolMessage | Command[Any]:
+        """Return what came back, without secrets."""
+        clean: ToolMessage | Command[Any] = cleaned(self.call, result)
+        if self.said is not None:
+            self.said.keep(clean)
+        if isinstance(clean, ToolMessage) and clean.status == "error":
+            raise _OtherEndError(clean)
+        return clean
+
+
+class _OtherEndError(Exception):
+    """What is an answer to the model, and to the audit an error, or no call at all.
+
+    The framework made a message of a tool's error; or it makes a call again that somebody had approved once.
+    """
+
+    def __init__(self, message: ToolMessage | Command[Any]) -> None:
         super().__init__("the tool failed")
         self.message = message
-
-
-def _over(call: Call, result: ToolMessage | Command[Any]) -> ToolMessage | Command[Any]:
-    clean: ToolMessage | Command[Any] = cleaned(call, result)
-    if isinstance(clean, ToolMessage) and clean.status == "error":
-        raise _FailedError(clean)
-    return clean
 
 
 def _denied(request: ToolCallRequest, error: DeniedError) -> ToolMessage:

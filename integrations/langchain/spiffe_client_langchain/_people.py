@@ -1,33 +1,92 @@
-"""Questions for people, as LangGraph's interrupts, and their answers."""
+"""Questions for people, as LangGraph's interrupts, and their answers, each of which is used once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
+from langgraph.config import get_config
 from langgraph.types import interrupt
 
-from spiffe_client._clock import Clock
-from spiffe_client.agents import Answer
+from spiffe_client.agents import Task
 from spiffe_client.policy import ApprovalRequest
 
-__all__ = ["approve", "ask", "refuse"]
+__all__ = ["Asked", "approve", "ask", "refuse"]
 
-#: What an answer repeats of its question: it is about this call and no other.
-_ECHO: Final = ("tool_call", "digest")
+#: What an answer repeats of its question: it is about this call and no other. `pause` is where the graph has
+#: paused: thread, checkpoint and node; a graph that goes on there a second time has the same.
+_ECHO: Final = (
+    "tool_call",
+    "tool",
+    "action",
+    "resource",
+    "arguments",
+    "digest",
+    "agent",
+    "purpose",
+    "tenant",
+    "pause",
+    "task",
+)
+#: Of each task, what it has done with answers, and what came of it, if that is known.
+_DONE: Final[WeakKeyDictionary[Task, dict[str, list[Any]]]] = WeakKeyDictionary()
+
+
+class Asked:
+    """A person's yes, for one call.
+
+    Args:
+        by: Who said so.
+        task: Whose call it is.
+        key: Tells this answer from all others.
+    """
+
+    def __init__(self, by: str, task: Task, key: str) -> None:
+        self.by = by
+        self._done = _DONE.setdefault(task, {})
+        self._key = key
+
+    def take(self, used: Callable[[str], bool] | None) -> bool:
+        """Say whether it is used for the first time, which makes it used."""
+        mine: list[Any] = []
+        # In one step: two threads may go on from the same pause.
+        if self._done.setdefault(self._key, mine) is not mine:
+            return False
+        return used is None or used(self._key)
+
+    @property
+    def results(self) -> list[Any]:
+        """What came of it, when it was used; empty if that is not known."""
+        return self._done.get(self._key, [])
+
+    def keep(self, result: Any) -> None:
+        """Keep what came of it: a graph that makes the call again, as after another pause, gets that."""
+        self._done[self._key].append(result)
 
 
 def ask(
-    request: ApprovalRequest, name: str, arguments: Mapping[str, Any], tool_call: str, clock: Clock
-) -> Answer:
-    """Pause the graph until somebody has answered; return what they said, and about what.
+    request: ApprovalRequest,
+    name: str,
+    arguments: Mapping[str, Any],
+    tool_call: str,
+    *,
+    task: Task,
+    lasting: bool,
+) -> Asked | None:
+    """Pause the graph until somebody has answered; return their yes, or nothing.
+
+    A yes that another task was given is none: it is asked again.
 
     Args:
         request: What is asked.
         name: The tool's name.
         arguments: The tool's arguments: whoever is asked has to see them.
         tool_call: The id of the tool call.
-        clock: For when.
+        task: Whose call it is.
+        lasting: Whether an answer is good in later tasks for the same work, too.
     """
     question = {
         "type": "spiffe_client.approval",
@@ -37,18 +96,37 @@ def ask(
         "action": request.action,
         "resource": request.resource,
         "arguments": request.arguments,
-        "digest": request.digest,
+        "digest": "" if lasting else request.digest,
         "agent": str(request.agent),
         "purpose": request.purpose,
         "tenant": request.tenant,
         "text": request.text,
+        "pause": _pause(),
+        "task": "" if lasting else task.id,
     }
-    answer = interrupt(question)
-    by, digest = "", ""
-    if isinstance(answer, Mapping) and answer.get("tool_call") == tool_call:
-        by, digest = answer.get("approved_by", ""), answer.get("digest", "")
-    # What it says goes on as it is: it is compared, and a mismatch is told, where the call is decided.
-    return Answer(digest, by=by if isinstance(by, str) else "", clock=clock)
+    echo = {key: question[key] for key in _ECHO}
+    while True:
+        answer = interrupt(question)
+        if not isinstance(answer, Mapping):
+            return None
+        by, said = answer.get("approved_by"), {key: answer.get(key) for key in _ECHO}
+        if not isinstance(by, str) or not by:
+            return None
+        if said == echo:
+            return Asked(by, task, _hash(echo))
+        # The digest is over the task, too.
+        same = said == {**echo, "task": said["task"], "digest": said["digest"]}
+        if not same or said["task"] == echo["task"]:
+            return None
+
+
+def _pause() -> str:
+    at = get_config().get("configurable", {})
+    return _hash([at.get("thread_id"), at.get("checkpoint_ns")])
+
+
+def _hash(what: Any) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def approve(question: Mapping[str, Any], *, by: str) -> dict[str, Any]:

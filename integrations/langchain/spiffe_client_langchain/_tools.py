@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from spiffe_client.agents import Call, ToolGate, current_call, guard
 from spiffe_client.errors import DeniedError, NoTaskError, TaskEndedError, TaskError
-from spiffe_client_langchain._cleaning import cleaned
+from spiffe_client_langchain._cleaning import clean_pause, cleaned
 
 __all__ = ["KnownTools", "guarded_tool"]
 
@@ -81,7 +81,8 @@ def _twin(tool: BaseTool, gate: ToolGate) -> BaseTool:
         call = begin(args, kwargs)
         try:
             return cleaned(call, run(*args, **kwargs))
-        except GraphBubbleUp:
+        except GraphBubbleUp as pause:
+            clean_pause(call, pause)
             raise
         except Exception as error:
             call.clean_error(error)
@@ -91,7 +92,8 @@ def _twin(tool: BaseTool, gate: ToolGate) -> BaseTool:
         call = begin(args, kwargs)
         try:
             return cleaned(call, await arun(*args, **kwargs))
-        except GraphBubbleUp:
+        except GraphBubbleUp as pause:
+            clean_pause(call, pause)
             raise
         except Exception as error:
             call.clean_error(error)

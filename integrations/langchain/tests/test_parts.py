@@ -12,11 +12,12 @@ import anyio.to_thread
 import httpx
 import pytest
 from langchain.agents import create_agent
+from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, StructuredTool, Tool, ToolException, tool
-from langgraph.errors import GraphInterrupt
+from langgraph.errors import GraphInterrupt, ParentCommand
 from langgraph.prebuilt.tool_node import ToolCallRequest
-from langgraph.types import Command, Send
+from langgraph.types import Command, Interrupt, Send
 from pydantic import BaseModel, field_validator
 from tests.support.agent_world import AgentWorld
 from tests.support.scripted_langchain import Model
@@ -24,7 +25,7 @@ from tests.support.scripted_langchain import Model
 from spiffe_client.agents import Requires, ToolGate, current_call
 from spiffe_client.errors import NoTaskError, TaskError
 from spiffe_client.testing import ToolCall
-from spiffe_client_langchain import TaskCredentials, approve, guarded_tool, refuse
+from spiffe_client_langchain import TaskCredentials, _people, approve, guarded_tool, refuse
 from spiffe_client_langchain._cleaning import cleaned
 from spiffe_client_langchain._tools import KnownTools
 
@@ -64,6 +65,9 @@ class TestCleaning:
             ToolMessage(JWT, tool_call_id="1"), ToolMessage("x", tool_call_id="1", artifact={"a": JWT}),
             AIMessage([{"type": "text", "text": JWT}]), Send("node", {"a": JWT}),
             Command(update={"messages": [ToolMessage(JWT, tool_call_id="1")]}), Command(goto=[Send("node", JWT)]),
+            ToolMessage("x", tool_call_id="1", artifact=[Document("x", metadata={"a": JWT})]), Command(update=SimpleNamespace(a=JWT)),
+            Command(update=[AIMessage("", tool_calls=[{"name": "a", "args": {"a": JWT}, "id": "1"}])], graph=Command.PARENT),
+            ToolMessage("x", tool_call_id="1", artifact=SimpleNamespace(a=Odd())), ToolMessage(JWT, tool_call_id="1", artifact="x"),
         ],
         ids=lambda value: type(value).__name__,
     )  # fmt: skip
@@ -81,6 +85,7 @@ class TestCleaning:
         [
             "a", b"a", 1, None, [1, "a"], ("a",), {"a"}, {"a": [2]}, {}, [], SimpleNamespace(),
             ToolMessage("a", tool_call_id="1"), Send("node", {"a": 1}), Command(update={"a": 1}, goto="b"),
+            ToolMessage("a", tool_call_id="1", artifact=Document("a")), Command(update=SimpleNamespace(a="a")),
         ],
         ids=lambda value: type(value).__name__,
     )  # fmt: skip
@@ -202,6 +207,25 @@ class Read(BaseTool):
 
 
 class TestPauses:
+    @pytest.mark.parametrize(
+        "pause",
+        [GraphInterrupt((Interrupt({"a": JWT}, id="1"),)), ParentCommand(Command(update={"a": JWT}, graph="x"))],
+        ids=lambda pause: type(pause).__name__,
+    )
+    async def test_a_pause_that_spills(self, pause: Any) -> None:
+        """What a person or a parent graph is handed has no secrets in it, nor has the checkpoint."""
+
+        def spill(invoice: str) -> Any:
+            """Read."""
+            raise pause
+
+        twin, _ = KnownTools(GATE).find(StructuredTool.from_function(spill, name="read"))
+        async with at_work():
+            async with GATE.call("read", {"invoice": "7"}) as call:
+                with pytest.raises(type(pause)) as caught:
+                    await twin.ainvoke({"invoice": "7"})
+        assert (JWT not in repr(caught.value.args), 1) == ("[redacted]" in repr(caught.value.args), call.redacted)
+
     async def test_a_pause_of_the_tools_own(self) -> None:
         """It passes."""
 
@@ -224,7 +248,7 @@ class TestPauses:
 
     def test_answers(self) -> None:
         """A yes has somebody who says it."""
-        question = {"tool_call": "c1", "action": "a", "resource": "r", "arguments": "x", "digest": "d", "text": "?"}
+        question = {**dict.fromkeys(_people._ECHO, "-"), "digest": "d", "text": "?"}
         with pytest.raises(ValueError, match="by="):
             approve(question, by="")
         assert ("alice", "d") == (approve(question, by="alice")["approved_by"], approve(question, by="alice")["digest"])
@@ -233,8 +257,6 @@ class TestPauses:
     @pytest.mark.parametrize("answer", ["yes", True, {}, {"approved_by": "alice"}, {"approved_by": 1}], ids=repr)
     async def test_what_is_no_answer(self, answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """Anything that is not a yes to this call is a no."""
-        from spiffe_client_langchain import _people
-
         def interrupt(question: Any) -> Any:
             return {**refuse(question), **answer} if answer == {"approved_by": 1} else answer
 
