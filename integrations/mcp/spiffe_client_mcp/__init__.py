@@ -3,13 +3,14 @@
 | for | what |
 |---|---|
 | a client | `TaskTransport`, which decides and has the token; `TaskAuth`, for who decides elsewhere |
-| a server | `BrokerTokenVerifier`, `CheckedTools` and `Needs`; `ProofOfPossession` around its app |
+| a server | `BrokerTokenVerifier`, `CheckedTools`, `CheckedMethods` and `Needs`; `ProofOfPossession` around its app |
 """
 
 from __future__ import annotations
 
 from spiffe_client_mcp._auth import TaskAuth
 from spiffe_client_mcp._messages import SESSION_METHODS
+from spiffe_client_mcp._methods import CheckedMethods
 from spiffe_client_mcp._possession import ProofOfPossession
 from spiffe_client_mcp._tools import BoundCall, CheckedTools, Needs, bound_call
 from spiffe_client_mcp._transport import TaskTransport
@@ -19,6 +20,7 @@ __all__ = [
     "SESSION_METHODS",
     "BoundCall",
     "BrokerTokenVerifier",
+    "CheckedMethods",
     "CheckedTools",
     "Needs",
     "ProofOfPossession",

@@ -113,21 +113,31 @@ class Events:
         scrubber: Cleans.
         most: How long one may be, in bytes.
         seen: Is shown each message.
+        resumable: Whether who reads it may ask for the rest in another request; if not, events have no ids, and
+            the answer has to be among them.
 
     Attributes:
         failed: Whether one said that the request failed, or a tool did.
+        answered: Whether one said what came of the request, where that has to be.
     """
 
     def __init__(
-        self, scrubber: Scrubber, most: int, seen: Callable[[Mapping[str, object]], None] | None = None
+        self,
+        scrubber: Scrubber,
+        most: int,
+        seen: Callable[[Mapping[str, object]], None] | None = None,
+        *,
+        resumable: bool = True,
     ) -> None:
         self._scrubber = scrubber
         self._seen = seen
+        self._left_out = frozenset({"data"} if resumable else {"data", "id", "retry"})
         self._most = most
         self._rest = b""
         self._fields: list[tuple[str, bytes]] = []
         self._size = 0
         self.failed = False
+        self.answered = resumable
 
     def feed(self, chunk: bytes) -> bytes:
         """Take in what came, and return the events that are complete.
@@ -158,12 +168,13 @@ class Events:
         data = b"\n".join(value for name, value in fields if name == "data")
         lines = []
         for name, value in fields:
-            if name != "data":
+            if name not in self._left_out:
                 said = self._scrubber.text(value.decode("utf-8", "replace"))
                 lines.append(f"{self._scrubber.text(name)}: {said}".encode() if name else b":")
         if data:
             document = clean_json(data, self._scrubber)
             self.failed = self.failed or is_failure(document)
+            self.answered = self.answered or "method" not in document
             if self._seen is not None:
                 self._seen(document)
             lines.append(b"data: " + written(document))
@@ -234,7 +245,8 @@ class CleanStream(httpx2.AsyncByteStream):
         with suppress(ToolFailedError):
             async with self._stack:
                 await _end(self._chunks, self._response)
-                end_with(error or (ToolFailedError() if self._events.failed else None))
+                fine = self._events.answered and not self._events.failed
+                end_with(error or (None if fine else ToolFailedError()))
 
 
 def _chunks(response: httpx2.Response) -> AsyncGenerator[bytes, None]:

@@ -21,10 +21,20 @@ from spiffe_client.agents import arguments_digest
 from spiffe_client.agents._arguments import ResourcePath
 from spiffe_client.audit import Event, EventSink, safe_sink
 
-__all__ = ["BoundCall", "CheckedTools", "Needs", "bound_call"]
+__all__ = [
+    "REFUSED",
+    "BoundCall",
+    "CheckedTools",
+    "Needs",
+    "bound_call",
+    "fits",
+    "is_bound",
+    "lacks",
+    "token_of",
+]
 
 _CALL_DETAILS: Final = "agent_call"
-_REFUSED: Final = "not permitted: the caller's credential is not one for this call"
+REFUSED: Final = "not permitted: the caller's credential is not one for this call"
 _HOLE: Final = re.compile(r"\{([A-Za-z_]\w*)\}\Z")
 _SEGMENT: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~@+=:-]{1,128}\Z")
 
@@ -108,19 +118,22 @@ class CheckedTools(Extension):
         self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
         """See mcp's `Extension`."""
-        token = _token(ctx)
+        token = token_of(ctx)
         why = (
             "the tool is not listed"
             if params.name not in self.needs
-            else _lacks(self.needs[params.name], token)
+            else lacks(self.needs[params.name], token)
         )
         bound = None
         if not why and token is not None:
-            why, bound = _fits(self.needs[params.name], token, params.arguments or {})
+            why, bound = fits(self.needs[params.name], token, params.arguments or {})
         if why:
             facts = {"tool": f"{params.name:.128}", "client": "" if token is None else token.client_id}
             self._tell(Event("tool.refused", f"a call of a tool was refused: {why}", facts, logging.WARNING))
-            return CallToolResult(content=[TextContent(type="text", text=_REFUSED)], is_error=True)
+            return CallToolResult(content=[TextContent(type="text", text=REFUSED)], is_error=True)
+        if bound is not None and not bound.parameters.keys() <= (params.arguments or {}).keys():
+            # Not what the tool takes where an argument is left out: the token says what it is.
+            params.arguments = {**bound.parameters, **(params.arguments or {})}
         mark = _BOUND.set(bound)
         try:
             return await call_next(ctx)
@@ -128,7 +141,7 @@ class CheckedTools(Extension):
             _BOUND.reset(mark)
 
 
-def _token(ctx: ServerRequestContext[Any, Any]) -> AccessToken | None:
+def token_of(ctx: ServerRequestContext[Any, Any]) -> AccessToken | None:
     """Return the token of the very HTTP request that this call came in; sessions have several."""
     if ctx.request is None:
         return get_access_token()
@@ -136,14 +149,22 @@ def _token(ctx: ServerRequestContext[Any, Any]) -> AccessToken | None:
     return user.access_token if isinstance(user, AuthenticatedUser) else None
 
 
-def _lacks(needs: Needs, token: AccessToken | None) -> str:
+def is_bound(token: AccessToken) -> bool:
+    """Say whether a token is for one call, or for nobody knows what."""
+    details = (token.claims or {}).get("authorization_details", [])
+    known = isinstance(details, list) and all(isinstance(one, dict) for one in details)
+    return not known or any(one.get("type") == _CALL_DETAILS for one in details)
+
+
+def lacks(needs: Needs, token: AccessToken | None) -> str:
+    """Return what is missing; empty for nothing."""
     if token is None:
         return "there is no token"
     missing = needs.scopes - set(token.scopes)
     return f"the token lacks {' '.join(sorted(missing))}" if missing else ""
 
 
-def _fits(needs: Needs, token: AccessToken, arguments: Mapping[str, object]) -> tuple[str, BoundCall | None]:
+def fits(needs: Needs, token: AccessToken, arguments: Mapping[str, object]) -> tuple[str, BoundCall | None]:
     """Hold a token against a call; return what is wrong, and what it is bound to."""
     details = (token.claims or {}).get("authorization_details", [])
     if not isinstance(details, list) or not all(isinstance(one, dict) for one in details):

@@ -227,7 +227,9 @@ class TaskTransport(httpx2.AsyncBaseTransport):
         headers = clean_headers(response.headers, scrubber)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "text/event-stream":
-            events = Events(scrubber, self._most, self._learn if message.method == "tools/list" else None)
+            # The rest of a call's answer in another request would be no part of the call: nobody can ask for it.
+            seen = self._learn if message.method == "tools/list" else None
+            events = Events(scrubber, self._most, seen, resumable=self._is_sessions(message))
             stream = CleanStream(response, events, stack.pop_all(), message.id, ended)
             return httpx2.Response(response.status_code, headers=headers, stream=stream), False
         failed = False

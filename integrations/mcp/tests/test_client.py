@@ -374,6 +374,27 @@ class TestStreams:
         assert 'data: {"result":{"isError":true}}\n\n' == await desk.send()
         assert ["error"] == [call["outcome"] for call in desk.world.told("call.finished")]
 
+    async def test_the_rest_elsewhere(self, desk: Desk) -> None:
+        """Where a server breaks off, nobody can ask for the rest in a request that is no part of the call."""
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b'id: 1\nretry: 1\ndata:\n\n'
+            yield b'id: 2\nevent: message\ndata: {"method":"notifications/progress"}\n\n'
+
+        desk.server.answer, desk.server.headers = chunks, EVENTS
+        assert 'data:\n\nevent: message\ndata: {"method":"notifications/progress"}\n\n' == await desk.send()
+        assert ["error"] == [call["outcome"] for call in desk.world.told("call.finished")]
+
+    async def test_a_call_that_is_answered(self, desk: Desk) -> None:
+        """It went well."""
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b'data: {"method":"notifications/progress"}\n\ndata: {"id":1,"result":{}}\n\n'
+
+        desk.server.answer, desk.server.headers = chunks, EVENTS
+        assert '{"id":1,"result":{}}' in await desk.send()
+        assert ["ok"] == [call["outcome"] for call in desk.world.told("call.finished")]
+
     async def test_given_up(self, desk: Desk) -> None:
         """By a notification of the same session: the call ends before the server knows."""
 

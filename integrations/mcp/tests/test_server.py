@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
+from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolRequestParams
 
 from spiffe_client._jose import sign_compact
@@ -22,7 +23,7 @@ from spiffe_client.bundle import JwtAuthority
 from spiffe_client.errors import TokenError
 from spiffe_client.testing import ManualClock
 from spiffe_client.tokens._dpop import DpopKey
-from spiffe_client_mcp import BrokerTokenVerifier, CheckedTools, Needs, ProofOfPossession, bound_call
+from spiffe_client_mcp import BrokerTokenVerifier, CheckedMethods, CheckedTools, Needs, ProofOfPossession, bound_call
 
 pytestmark = pytest.mark.anyio
 
@@ -399,6 +400,45 @@ class TestTools:
         assert "another resource" in await called(same, token(details=[detail]))
         broken = {"order": 7, "amount": "\ud800"}
         assert "other arguments" in await called(needs, token(details=[DETAIL]), broken)
+
+    @pytest.mark.parametrize(
+        ("method", "token", "why"),
+        [
+            ("tools/list", token("x"), ""),
+            ("tools/list", None, "there is no token"),
+            ("tools/list", token("x", [DETAIL]), "the token is for one call"),
+            ("tools/list", token("x", "?"), "the token is for one call"),
+            ("resources/read", token("files:read"), ""),
+            ("resources/read", token("x"), "the token lacks files:read"),
+            ("resources/read", token("files:read", [DETAIL]), "the token is for another action"),
+            ("prompts/get", token("files:read"), "the method is not listed"),
+            ("tools/call", None, ""),
+        ],
+    )
+    async def test_methods(self, method: str, token: AccessToken | None, why: str) -> None:
+        """A session's need a token that is not for one call; others what is listed; calls of tools are not looked at."""
+        events: list[Event] = []
+        methods = CheckedMethods({"resources/read": "files:read"}, on_event=events.append)
+        user = None if token is None else AuthenticatedUser(token)
+        request = SimpleNamespace(scope={"user": user})
+        ctx: Any = SimpleNamespace(method=method, request=request, request_id=1, params=None)
+
+        async def run(_: Any) -> Any:
+            return "ran"
+
+        if why:
+            with pytest.raises(MCPError, match="not one for this call"):
+                await methods(ctx, run)
+        else:
+            assert "ran" == await methods(ctx, run)
+        ctx.request_id = None
+        assert "ran" == await methods(ctx, run), "a notification does nothing"
+        assert ([f"a request was refused: {why}"] if why else []) == [event.message for event in events]
+
+    def test_tools_are_not_methods(self) -> None:
+        """It is said at once."""
+        with pytest.raises(ValueError, match="CheckedTools"):
+            CheckedMethods({"tools/call": "a"})
 
     async def test_over_stdio(self) -> None:
         """Where there is no HTTP request, there is nobody known."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 
 import anyio
+import httpx2
 import pytest
 from mcp.shared.exceptions import MCPError
-from integrations.mcp.tests.world import AGENT, GATE, LIST, READ, REFUND, World, open_world, text_of
+from integrations.mcp.tests.world import AGENT, GATE, LIST, OTHER, READ, REFUND, World, open_world, text_of
 
+from spiffe_client import Workload
 from spiffe_client.errors import TaskEndedError
-from spiffe_client_mcp import TaskTransport
+from spiffe_client.tokens import TokenBrokerOptions
+from spiffe_client_httpx2 import adapt_auth
+from spiffe_client_mcp import SESSION_METHODS, TaskTransport
 
 pytestmark = [
     pytest.mark.anyio,
@@ -71,6 +75,50 @@ async def test_bound_to_the_call(world: World, mode: str) -> None:
         result = await client.call_tool("refund", {"order": "7", "amount": 1.0, "tenant": "acme"})
         assert "refunded 1.0 for tenants/acme/orders/7 as acme in 32" == text_of(result)
     assert world.broker.requests["revocation"], "the call has ended, and its token has not"
+
+
+@MODES
+async def test_a_default_of_the_servers(world: World, mode: str) -> None:
+    """What a caller leaves out is what its token says, and not another tenant's, which the tool would take."""
+    async with world.me.task("x", [REFUND], tenant="globex"), world.client(mode) as client:
+        result = await client.call_tool("refund", {"order": "7", "amount": 1.0})
+    assert "refunded 1.0 for tenants/globex/orders/7 as globex in 32" == text_of(result)
+
+
+@MODES
+async def test_resources_and_prompts(world: World, mode: str) -> None:
+    """The server looks at the tokens of those, too: a session's is not enough, and what it does not list it refuses."""
+    async with world.task(), world.client(mode) as client:
+        assert "all orders" == (await client.read_resource("orders://all")).contents[0].text
+        with pytest.raises(MCPError, match="not one for this call"):
+            await client.get_prompt("advice")
+    assert ["ok", "error"] == [call["outcome"] for call in world.told("call.finished")]
+    loose = world.transport(session_methods={*SESSION_METHODS, "resources/read"})
+    async with world.client(mode, loose) as client:
+        assert ["advice"] == [prompt.name for prompt in (await client.list_prompts()).prompts]
+        with pytest.raises(MCPError, match="not one for this call"):
+            await client.read_resource("orders://all")
+    assert ["the method is not listed", f"the token lacks {READ}"] == [
+        event.message.removeprefix("a request was refused: ") for event in world.server_audit
+    ]
+
+
+async def test_a_session_of_somebody_else(world: World) -> None:
+    """Its id is of no use to another agent, whatever its own token permits."""
+    async with world.client("legacy") as client:
+        await client.list_tools()
+        session = world.seen[-1]["mcp-session-id"]
+        said = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+        headers = {"mcp-session-id": session, "accept": "application/json, text/event-stream"}
+        endpoint = await world.domain.endpoint_for(OTHER)
+        async with Workload(endpoint, token_broker=TokenBrokerOptions(world.broker.issuer)) as other:
+            for who, status in ((other, 404), (world.me, 200)):
+                auth = adapt_auth(who.auth(LIST, audience=world.origin))
+                async with httpx2.AsyncClient(auth=auth) as http:
+                    for method in ("POST", "GET", "DELETE") if who is other else ("POST",):
+                        body = said if method == "POST" else None
+                        answer = await http.request(method, world.url, json=body, headers=headers)
+                        assert status == answer.status_code, f"{method} {answer.text}"
 
 
 @MODES

@@ -29,6 +29,7 @@ from spiffe_client.tokens import TokenBrokerOptions
 from spiffe_client_httpx2 import adapt_auth
 from spiffe_client_mcp import (
     BrokerTokenVerifier,
+    CheckedMethods,
     CheckedTools,
     Needs,
     ProofOfPossession,
@@ -36,7 +37,7 @@ from spiffe_client_mcp import (
     bound_call,
 )
 
-AGENT = "spiffe://prod.example/agent/closer"
+AGENT, OTHER = "spiffe://prod.example/agent/closer", "spiffe://prod.example/agent/other"
 READ, REFUND, LIST = "orders:read", "orders:refund", "tools:list"
 ORDER = "tenants/{tenant}/orders/{order}"
 GATE = ToolGate(
@@ -48,6 +49,8 @@ GATE = ToolGate(
         "report": Requires(READ, ORDER),
         "unchecked": Requires(READ, ORDER),
         "away": "away",
+        "resources/read": Requires(READ, "tenants/{tenant}/orders/all"),
+        "prompts/get": Requires(READ, "tenants/{tenant}/orders/all"),
     }
 )
 NEEDS = {
@@ -84,6 +87,7 @@ class World:
     broker: DevTokenBroker
     url: str
     seen: list[dict[str, str]]
+    domain: DevTrustDomain
     audit: list[Event] = field(default_factory=list)
     server_audit: list[Event] = field(default_factory=list)
     waiting: threading.Event = field(default_factory=threading.Event)
@@ -142,7 +146,7 @@ def _tools(server: MCPServer, waiting: threading.Event, seen: list[dict[str, str
     async def refund(order: str, amount: float, tenant: str = "acme") -> str:
         call = bound_call()
         assert call is not None
-        return f"refunded {amount} for {call.resource} as {call.parameters['tenant']} in {len(call.task)}"
+        return f"refunded {amount} for {call.resource} as {tenant} in {len(call.task)}"
 
     @server.tool()
     async def spill(order: str, tenant: str = "acme") -> str:
@@ -164,6 +168,14 @@ def _tools(server: MCPServer, waiting: threading.Event, seen: list[dict[str, str
     @server.tool()
     async def unchecked(order: str, tenant: str = "acme") -> str:
         return "it ran"
+
+    @server.resource("orders://all")
+    async def all_orders() -> str:
+        return "all orders"
+
+    @server.prompt()
+    async def advice() -> str:
+        return "sell"
 
     @server.tool()
     async def away() -> str:
@@ -200,6 +212,7 @@ async def open_world(
     tools_id = "spiffe://prod.example/tools"
     rules = [
         Rights.of(AGENT, audiences=["*"], scopes=f"{READ} {REFUND} {LIST}", details=["agent_call"]),
+        Rights.of(OTHER, audiences=["*"], scopes=f"{READ} {LIST}"),
         Rights.of(tools_id, serves=[origin]),
     ]
     async with (
@@ -213,7 +226,7 @@ async def open_world(
             on_event=(audit := []).append,
         ) as me,
     ):
-        world = World(me, broker, f"{origin}/mcp", seen, audit)
+        world = World(me, broker, f"{origin}/mcp", seen, domain, audit)
         endpoint = await domain.endpoint_for(tools_id)
 
         def make() -> Any:
@@ -241,6 +254,7 @@ def _application(
         token_verifier=verifier,
         auth=auth,
         extensions=[CheckedTools(NEEDS, on_event=world.server_audit.append)],
+        middleware=[CheckedMethods({"resources/read": READ}, on_event=world.server_audit.append)],
     )
     _tools(server, world.waiting, world.seen)
     app = server.streamable_http_app(json_response=json_response, stateless_http=stateless)
