@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import heapq
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextvars import ContextVar
@@ -15,6 +14,7 @@ from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._jose import parse_compact, verify_compact
 from spiffe_client.bundle import SIGNATURE_ALGORITHMS, JwtAuthority
 from spiffe_client.errors import BundleError, TokenError
+from spiffe_client_mcp._once import Once
 
 __all__ = ["ProofOfPossession", "proven_key"]
 
@@ -55,8 +55,7 @@ class ProofOfPossession:
         self._app = app
         self._origin = _target(url)[:3]
         self._clock = clock
-        self._seen: set[str] = set()
-        self._ends: list[tuple[float, str]] = []
+        self._once = Once(_MOST_PROOFS)
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """See ASGI 3."""
@@ -94,10 +93,10 @@ class ProofOfPossession:
             raise TokenError("`htu` is not the URL of this request")
         if claims.get("ath") != _hash(token.encode("latin-1")):
             raise TokenError("`ath` is not the hash of the token that came along")
-        self._once(jkt, claims)
+        self._take(jkt, claims)
         return jkt, token
 
-    def _once(self, jkt: str, claims: Mapping[str, object]) -> None:
+    def _take(self, jkt: str, claims: Mapping[str, object]) -> None:
         issued_at, name, now = claims.get("iat"), claims.get("jti"), self._clock.now().timestamp()
         if (
             isinstance(issued_at, bool)
@@ -107,15 +106,12 @@ class ProofOfPossession:
             raise TokenError("`iat` is missing, or too far from now")
         if not isinstance(name, str) or not name:
             raise TokenError("`jti` is missing")
-        while self._ends and self._ends[0][0] < now:
-            self._seen.discard(heapq.heappop(self._ends)[1])
         key = f"{jkt} {_hash(name.encode('utf-8', 'replace'))}"
-        if key in self._seen:
-            raise TokenError("the proof was used before")
-        if len(self._seen) >= _MOST_PROOFS:
-            raise TokenError("too many proofs are remembered now; try again later")
-        self._seen.add(key)
-        heapq.heappush(self._ends, (issued_at + 2 * _WINDOW, key))
+        if not self._once.is_first(key, issued_at + 2 * _WINDOW, now):
+            full = self._once.is_full
+            raise TokenError(
+                "too many proofs are remembered now; try again later" if full else "the proof was used before"
+            )
 
 
 def _signed(proof: str) -> tuple[str, Mapping[str, object]]:

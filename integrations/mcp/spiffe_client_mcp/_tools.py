@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import math
 import re
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -17,9 +19,11 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.extension import Extension
 from mcp_types import CallToolRequestParams, CallToolResult, TextContent
 
+from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client.agents import arguments_digest
 from spiffe_client.agents._arguments import ResourcePath
 from spiffe_client.audit import Event, EventSink, safe_sink
+from spiffe_client_mcp._once import Once
 
 __all__ = [
     "REFUSED",
@@ -34,6 +38,7 @@ __all__ = [
 ]
 
 _CALL_DETAILS: Final = "agent_call"
+_MOST_TOKENS: Final = 100_000
 REFUSED: Final = "not permitted: the caller's credential is not one for this call"
 _HOLE: Final = re.compile(r"\{([A-Za-z_]\w*)\}\Z")
 _SEGMENT: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~@+=:-]{1,128}\Z")
@@ -98,20 +103,30 @@ class CheckedTools(Extension):
     """An extension of an `MCPServer`: a tool runs only if the token that came with its call permits it.
 
     It must have the tool's scopes. If it has `authorization_details` of the type `agent_call`, one of them must fit
-    this call: the action, the resource, and the digest of the arguments that came. A tool that is not
-    listed is refused, and so is a call without a token. The caller is told no more than that.
+    this call: the action, the resource, and the digest of the arguments that came; such a token is good once, in
+    this process. A tool that is not listed is refused, and so is a call without a token. The caller is told no
+    more than that.
 
     Args:
         tools: By name, what each needs: a scope, or all of it.
+        clock: What says now.
         on_event: Is told why a call was refused; logged if None.
     """
 
     identifier = "dev.spiffe-client/checked-tools"
 
-    def __init__(self, tools: Mapping[str, Needs | str], *, on_event: EventSink | None = None) -> None:
+    def __init__(
+        self,
+        tools: Mapping[str, Needs | str],
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        on_event: EventSink | None = None,
+    ) -> None:
         self.needs: Mapping[str, Needs] = MappingProxyType(
             {name: Needs(needs) if isinstance(needs, str) else needs for name, needs in tools.items()}
         )
+        self._clock = clock
+        self._once = Once(_MOST_TOKENS)
         self._tell = safe_sink(on_event)
 
     async def intercept_tool_call(
@@ -127,6 +142,8 @@ class CheckedTools(Extension):
         bound = None
         if not why and token is not None:
             why, bound = fits(self.needs[params.name], token, params.arguments or {})
+            if bound is not None and not self._is_first(token, bound, params.arguments or {}):
+                why = "the token was used before, or too many are remembered"
         if why:
             facts = {"tool": f"{params.name:.128}", "client": "" if token is None else token.client_id}
             self._tell(Event("tool.refused", f"a call of a tool was refused: {why}", facts, logging.WARNING))
@@ -139,6 +156,13 @@ class CheckedTools(Extension):
             return await call_next(ctx)
         finally:
             _BOUND.reset(mark)
+
+    def _is_first(self, token: AccessToken, bound: BoundCall, arguments: Mapping[str, object]) -> bool:
+        # A token may be for several calls, each once.
+        what = f"{token.token} {bound.action} {bound.resource} {arguments_digest(arguments)}"
+        now = self._clock.now().timestamp()
+        until = math.inf if token.expires_at is None else token.expires_at + 1.0
+        return self._once.is_first(hashlib.sha256(what.encode()).hexdigest(), until, now)
 
 
 def token_of(ctx: ServerRequestContext[Any, Any]) -> AccessToken | None:

@@ -218,7 +218,7 @@ class TestPossession:
         await case.clock.advance(130)
         assert 401 == await server.status(*headers)
         assert 0 == await server.status(("authorization", f"DPoP {token}"), ("dpop", server.proof(token)))
-        assert 1 == len(server.app._seen)
+        assert 1 == len(server.app._once._seen)
 
     async def test_not_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is remembered has a bound; beyond it nothing is taken."""
@@ -381,6 +381,34 @@ class TestTools:
         for bound in (True, False):
             needs = Needs("orders:refund", resource=ORDER, bound=bound)
             assert f"the token is for {why}" == await called(needs, token(details=[{**DETAIL, **change}]))
+
+    async def test_attack_a_bound_token_used_again(self) -> None:
+        """It is for one call: the same call a second time is another one. Where it is for two, each is one."""
+        events: list[Event] = []
+        case = Case()
+        other = {"order": 8, "amount": 5}
+        second = {**DETAIL, "identifier": "tenants/acme/orders/8", "digest": arguments_digest(other)}
+        good = token(details=[DETAIL, second])
+        good.expires_at = int(case.clock.now().timestamp()) + 60
+        needs = {"refund": Needs("orders:refund", resource=ORDER, bound=True)}
+        tools = CheckedTools(needs, clock=case.clock, on_event=events.append)
+        ran: list[Any] = []
+
+        async def run(_: Any) -> Any:
+            ran.append(bound_call().resource)
+
+        async def call(arguments: dict[str, Any]) -> None:
+            ctx: Any = SimpleNamespace(request=SimpleNamespace(scope={"user": AuthenticatedUser(good)}))
+            params = CallToolRequestParams(name="refund", arguments=dict(arguments))
+            await tools.intercept_tool_call(params, ctx, run)
+
+        for arguments in (ARGUMENTS, ARGUMENTS, other, other):
+            await call(arguments)
+        assert ["tenants/acme/orders/7", "tenants/acme/orders/8"] == ran
+        assert 2 == sum("was used before" in event.message for event in events)
+        await case.clock.advance(100)  # it has expired, which the verifier sees
+        await call(ARGUMENTS)
+        assert 1 == len(tools._once._seen)
 
     async def test_not_bound(self) -> None:
         """Where only a token for the very call will do."""
