@@ -22,8 +22,8 @@ async def send_with(
     auth: AnyAuth | None,
     request: httpx2.Request,
     send: Callable[[httpx2.Request], Awaitable[httpx2.Response]],
-) -> tuple[httpx2.Response, httpx2.Request]:
-    """Send a request with what an auth puts on it, as often as that wants; return the last answer and its request.
+) -> httpx2.Response:
+    """Send a request with what an auth puts on it, as often as that wants; return the last answer.
 
     Args:
         auth: None for nothing.
@@ -31,7 +31,7 @@ async def send_with(
         send: Sends one.
     """
     if auth is None:
-        return await send(request), request
+        return await send(request)
     flow = auth.async_auth_flow(request)
     try:
         request = await anext(flow)
@@ -41,7 +41,7 @@ async def send_with(
             try:
                 following = await flow.asend(response)
             except StopAsyncIteration:
-                return response, request
+                return response
             except BaseException:
                 await response.aclose()
                 raise

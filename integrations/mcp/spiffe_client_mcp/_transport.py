@@ -9,7 +9,7 @@ from typing import Final, cast
 import httpx2
 from spiffe_client_httpx2 import AsyncSpiffeTransport
 
-from spiffe_client.agents import Call, Scrubber, Task, ToolGate, current_task
+from spiffe_client.agents import Call, Task, ToolGate, current_task
 from spiffe_client.agents._arguments import ResourcePath
 from spiffe_client.agents._context import TASK
 from spiffe_client.agents._denials import refusal
@@ -29,6 +29,7 @@ from spiffe_client_mcp._answers import (
     written,
 )
 from spiffe_client_mcp._auth import auth_of
+from spiffe_client_mcp._credentials import Credentials
 from spiffe_client_mcp._flow import AnyAuth, send_with
 from spiffe_client_mcp._messages import SESSION_METHODS, Message, denied, listed_tools, read_message
 
@@ -82,6 +83,7 @@ class TaskTransport(httpx2.AsyncBaseTransport):
         self._session_methods = frozenset(session_methods)
         self._most = most
         self._origin: tuple[str, str, int | None] | None = None
+        self._sent = Credentials()
         self._open: dict[tuple[str, str | int], Call] = {}
         self._holes = {name: ResourcePath(rule.resource).holes for name, rule in gate.requires.items()}
         self._defaults: dict[str, dict[str, object]] = {}
@@ -216,8 +218,10 @@ class TaskTransport(httpx2.AsyncBaseTransport):
 
         An answer that is a stream takes over what is on the stack.
         """
-        response, sent = await send_with(auth, _copy(request), self._inner.handle_async_request)
-        scrubber = Scrubber([*_shown(sent), *(() if call is None else call.secrets())])
+        if call is not None:
+            self._sent.note(call.secrets())
+        response = await send_with(auth, _copy(request), self._send)
+        scrubber = self._sent.scrubber()
 
         def ended() -> None:
             if call is not None:
@@ -245,6 +249,10 @@ class TaskTransport(httpx2.AsyncBaseTransport):
         finally:
             ended()
         return httpx2.Response(response.status_code, headers=headers, content=body), failed
+
+    async def _send(self, request: httpx2.Request) -> httpx2.Response:
+        self._sent.note(_shown(request))
+        return await self._inner.handle_async_request(request)
 
 
 def _copy(request: httpx2.Request, content: bytes | None = None) -> httpx2.Request:

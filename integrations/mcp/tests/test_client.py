@@ -19,6 +19,7 @@ from spiffe_client.tokens._channel import Channel, WebPki
 from spiffe_client_httpx2 import AsyncSpiffeTransport
 from spiffe_client_mcp import TaskAuth, TaskTransport
 from spiffe_client_mcp._answers import CleanStream, Events, UnreadableAnswerError
+from spiffe_client_mcp._credentials import Credentials
 from spiffe_client_mcp._keys import BrokerKeys
 from tests.support.agent_world import AgentWorld, contract
 
@@ -220,6 +221,45 @@ class TestCredentials:
             assert {"said": "[redacted]"} == await desk.send(message("tools/list"))
             await desk.send()
         assert ["Bearer an-opaque-session-token", None] == [r.headers.get("authorization") for r in desk.server.got]
+
+    async def test_attack_a_credential_in_another_answer(self, world: AgentWorld) -> None:
+        """Whenever it was sent, and in a stream that was there before: what is not known by its looks is remembered."""
+
+        class Rotating(httpx2.Auth):
+            count = 0
+
+            def auth_flow(self, request: httpx2.Request):
+                Rotating.count += 1
+                request.headers["Authorization"] = f"Bearer opaque-{Rotating.count}-token"
+                yield request
+
+        desk, later = Desk(world, session=Rotating()), anyio.Event()
+
+        async def chunks() -> AsyncIterator[bytes]:
+            await later.wait()
+            yield b'data: {"method":"x","params":{"said":"opaque-1-token opaque-2-token"}}\n\n'
+
+        told: list[str] = []
+
+        async def listen() -> None:
+            told.append(await desk.send(b"", "GET"))
+
+        async with anyio.create_task_group() as group:
+            desk.server.answer, desk.server.headers = chunks, EVENTS
+            group.start_soon(listen)
+            while not desk.server.got:
+                await anyio.sleep(0.001)
+            desk.server.answer, desk.server.headers = {"said": "opaque-1-token opaque-2-token"}, JSON
+            assert {"said": "[redacted] [redacted]"} == await desk.send(message("tools/list"))
+            later.set()
+        assert 'data: {"method":"x","params":{"said":"[redacted] [redacted]"}}\n\n' == told[0]
+
+    def test_how_many_are_remembered(self) -> None:
+        """The latest; longer ones go first, and what looks like a token needs no memory."""
+        sent = Credentials()
+        sent.note([JWT, "", *(f"opaque-{n}" for n in range(100)), "opaque-99", "opaque-99-and-longer"])
+        assert "opaque-3 [redacted] [redacted]" == sent.scrubber().text("opaque-3 opaque-50 opaque-99-and-longer")
+        assert 64 == len(sent._latest) == len(sent._longest_first)
 
     async def test_of_ones_own(self, world: AgentWorld) -> None:
         """A client's own is no call's; it is the session's only where there is no other."""
