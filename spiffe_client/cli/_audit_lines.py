@@ -14,6 +14,7 @@ _MARKS: Mapping[str, tuple[str, Style]] = {
     "delegation": ("→", "name"),
     "approval": ("?", "strong"),
     "anomaly": ("!", "bad"),
+    "anomaly.first_use": ("!", "strong"),  # once for every action: worth a look, no alarm
 }
 #: Deeper than any contract lets authority go; what says it is deeper is drawn no deeper.
 _DEEPEST = 12
@@ -70,7 +71,7 @@ def _indent(task: TaskStory, depth: int) -> str:
 
 def _step(entry: Entry, indent: str, hang: int) -> Line:
     family = entry.event.partition(".")[0]
-    mark, style = _MARKS.get(family, ("✓", "good"))
+    mark, style = _MARKS.get(entry.event) or _MARKS.get(family, ("✓", "good"))
     if entry.denied:
         mark, style = "✗", "bad"
     elif family == "call" and entry.outcome not in ("", "ok"):
