@@ -13,7 +13,7 @@ from spiffe_client.cli._asking_broker import check_broker, open_broker, somebody
 from spiffe_client.cli._exit import Exit
 from spiffe_client.cli._facts import until
 from spiffe_client.cli._lines import Line, line, pair
-from spiffe_client.cli._reading import read_token
+from spiffe_client.cli._reading import mention_waiting, read_token
 from spiffe_client.cli._report import Report, timestamp
 from spiffe_client.tokens import Introspection
 
@@ -23,6 +23,7 @@ __all__ = ["run"]
 async def run(arguments: argparse.Namespace, report: Report) -> int:
     """Ask once; a token that is not active is an answer that is no."""
     check_broker(arguments)
+    mention_waiting(arguments.file, report)
     token = await read_token(arguments.file, command="spiffe-client introspect")
     with report.working(f"asking {arguments.token_broker}"):
         async with open_broker(arguments) as broker:

@@ -18,7 +18,9 @@ from spiffe_client.errors import SvidError, TokenRequestError
 if TYPE_CHECKING:
     from io import BufferedReader
 
-__all__ = ["read_file", "read_input", "read_token", "refuse_token"]
+    from spiffe_client.cli._report import Report
+
+__all__ = ["mention_waiting", "read_file", "read_input", "read_token", "refuse_token"]
 
 #: Larger files are refused unparsed: no chain, token or bundle comes near it.
 MAX_FILE_BYTES = 2 << 20
@@ -27,6 +29,12 @@ _PIECE = 1 << 16
 _LOOKS_LIKE_A_TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]*\.")
 #: One token and nothing else.
 _TOKEN = re.compile(rb"[\x21-\x7e]+")
+
+
+def mention_waiting(name: str | None, report: Report) -> None:
+    """Say at a terminal that standard input is read, if it is: nothing else would show what is waited for."""
+    if name == "-" and sys.stdin.isatty():
+        report.note("reading standard input, until Ctrl-D")
 
 
 def refuse_token(word: str, *, command: str) -> None:

@@ -10,7 +10,7 @@ from spiffe_client.cli._asking_broker import check_broker, open_broker, somebody
 from spiffe_client.cli._exit import Exit
 from spiffe_client.cli._failure import failure_of
 from spiffe_client.cli._lines import Line, line
-from spiffe_client.cli._reading import read_token
+from spiffe_client.cli._reading import mention_waiting, read_token
 from spiffe_client.cli._report import Report, timestamp
 from spiffe_client.tokens import Revocation, RevocationOutcome
 
@@ -34,6 +34,7 @@ _MEANING: Mapping[RevocationOutcome, tuple[str, str]] = {
 async def run(arguments: argparse.Namespace, report: Report) -> int:
     """Ask once; what is not proven to be revoked is an answer that is no."""
     check_broker(arguments)
+    mention_waiting(arguments.file, report)
     token = await read_token(arguments.file, command="spiffe-client revoke")
     with report.working(f"asking {arguments.token_broker}"):
         async with open_broker(arguments) as broker:

@@ -13,6 +13,7 @@ from spiffe_client.cli._asking_broker import open_broker
 from spiffe_client.cli._exit import Exit, UsageError
 from spiffe_client.cli._facts import until
 from spiffe_client.cli._lines import Line, line, pair, verbatim
+from spiffe_client.cli._reading import mention_waiting
 from spiffe_client.cli._report import Report, timestamp
 from spiffe_client.cli._wanted import request_for, subject_of
 from spiffe_client.tokens import AccessToken, Binding, OwnSvid, SecurityToken
@@ -35,6 +36,7 @@ async def run(arguments: argparse.Namespace, report: Report) -> int:
     if arguments.raw and not arguments.show_token:
         raise UsageError("--raw prints a token: say --show-token too", command=_COMMAND)
     refuse_together(arguments, "raw", "json")
+    mention_waiting(arguments.subject_token_file, report)
     request = request_for(arguments, await subject_of(arguments))
     own = isinstance(request.subject, OwnSvid)
     with report.working(f"asking {arguments.token_broker}"):

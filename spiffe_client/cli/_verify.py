@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from spiffe_client.cli._asking import client_for
 from spiffe_client.cli._evidence import Evidence, read_bundles, read_evidence
 from spiffe_client.cli._exit import Exit, UsageError
 from spiffe_client.cli._lines import Line, line
+from spiffe_client.cli._reading import mention_waiting
 from spiffe_client.cli._report import Report, timestamp
 from spiffe_client.errors import SpiffeError, X509SvidError
 from spiffe_client.ids import SpiffeId
@@ -78,8 +78,7 @@ class _Verdict:
 async def run(arguments: argparse.Namespace, report: Report) -> int:
     """Judge one file."""
     at = _moment(arguments.at)
-    if arguments.file == "-" and sys.stdin.isatty():
-        report.note("reading standard input, until Ctrl-D")
+    mention_waiting(arguments.file, report)
     evidence = await read_evidence(arguments.file)
     judge = _judge_token if evidence.kind == "jwt" else _judge_chain
     verdict = await judge(evidence, arguments, at, report)

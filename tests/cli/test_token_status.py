@@ -10,7 +10,7 @@ import pytest
 from spiffe_client._redact import fingerprint
 from spiffe_client.dev import DevTokenBroker, DevTrustDomain
 from spiffe_client.dev.token_broker import Client
-from tests.support.command import Outcome, run_command
+from tests.support.command import Outcome, on_terminal, run_command
 
 ORDERS = "https://orders.dev.example"
 WORKLOAD = "spiffe://dev.example/workload"
@@ -152,3 +152,23 @@ class TestBoth:
         words = [command, "--token-broker", broker.issuer, "--socket", "unix:///nowhere/api.sock", "--json"]
         outcome = run_command(*words, stdin=b"opaque-token")
         assert (1, "unavailable", 0) == (outcome.code, outcome.record["error"]["code"], broker.requests.total())
+
+
+class TestInput:
+    @pytest.mark.parametrize(
+        "words", [["introspect"], ["revoke"], ["token", "x", "--subject-token-file", "-"]], ids=["introspect", "revoke", "token"]
+    )
+    def test_it_says_that_it_waits_for_input(self, words: list[str]) -> None:
+        """And Ctrl-C ends it while it does."""
+        terminal = on_terminal(*words, "--token-broker", "http://127.0.0.1:1")
+        terminal.read_until("reading standard input, until Ctrl-D")
+        terminal.press("\x03")
+        assert 130 == terminal.end().code
+
+    def test_no_token_in_it(self, ask: Any, tmp_path: Path) -> None:
+        """What is expected instead is said."""
+        (tmp_path / "token").write_text("two words")
+        for command in ("introspect", "revoke"):
+            outcome = ask(command, str(tmp_path / "token"))
+            assert 1 == outcome.code
+            assert "next: give a file, or standard input, with the token and nothing else in it" in outcome.err
