@@ -32,7 +32,7 @@ body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,s
 main{max-width:1140px;margin:0 auto;padding:28px 28px 60px}
 h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:36px 0 10px}
 p{margin:4px 0;color:var(--soft)}code,td.id{font:13px ui-monospace,monospace;overflow-wrap:anywhere}
-.verdict{display:inline-block;margin:10px 0 0;padding:3px 12px;border-radius:99px;color:#fff;font-weight:600}
+.verdict{display:inline-block;margin:10px 0 0;padding:3px 12px;border-radius:99px;color:var(--paper);font-weight:600}
 .verdict.good{background:var(--good)}.verdict.warn{background:var(--warn)}
 .tiles{display:flex;flex-wrap:wrap;gap:12px;margin:20px 0 0}
 .tile{background:var(--tile);border-radius:10px;padding:10px 18px;min-width:120px}
@@ -48,9 +48,9 @@ circle{stroke:var(--paper);stroke-width:1.2}
 .legend span{margin-right:18px}.legend i{display:inline-block;width:10px;height:10px;border-radius:5px;margin-right:6px}
 i.allowed{background:var(--good)}i.denied{background:var(--bad)}i.failed{background:var(--warn)}
 i.other{background:var(--blue)}
-table{border-collapse:collapse;width:100%;font-size:13.5px}
+.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:13.5px}
 th{text-align:left;color:var(--soft);font-weight:500}td,th{padding:5px 10px 5px 0;border-bottom:1px solid var(--line);
-vertical-align:top;overflow-wrap:anywhere}
+vertical-align:top;overflow-wrap:anywhere;min-width:104px}
 """.replace("\n", "")
 # Even if a text were not escaped somewhere, a browser runs no script and loads nothing.
 _POLICY = (
@@ -150,7 +150,7 @@ def _denials(story: Story) -> str:
     total = sum(story.reasons.values())
     note = f"<p>The newest {len(newest)} of {total:,}.</p>" if total > len(newest) else ""
     head = "<tr><th>when</th><th>task</th><th>action</th><th>resource</th><th>reason</th><th>ref</th></tr>"
-    return f"{note}<table>{head}{rows}</table>"
+    return f'{note}<div class="wide"><table>{head}{rows}</table></div>'
 
 
 def _second(at: str) -> str:
