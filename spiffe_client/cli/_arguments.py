@@ -20,6 +20,16 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, command=self.prog)
 
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        """Refuse what there is no choice of, with the one that may have been meant; argparse does so from 3.14 on."""
+        if action.choices is not None and value not in action.choices:
+            from difflib import get_close_matches
+
+            choices = [str(choice) for choice in action.choices]
+            (near, *_) = [*get_close_matches(value, choices, 1), ""]
+            meant = f"did you mean {near}?" if near else f"there are {', '.join(choices)}"
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}; {meant}")
+
 
 def _json(*, default: object) -> _Parser:
     shared = _Parser(add_help=False)

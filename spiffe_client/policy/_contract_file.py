@@ -33,7 +33,8 @@ def read_file(path: str | PathLike[str]) -> Contract:
     name = str(path)
     format_ = {".toml": "toml", ".json": "json"}.get(Path(name).suffix)
     if format_ is None:
-        raise ContractError(f"{name}: a contract is a .toml or a .json file")
+        here = ", and this is a folder: name the files in it" if Path(name).is_dir() else ""
+        raise ContractError(f"{name}: a contract is a .toml or a .json file{here}")
     try:
         with Path(name).open("rb") as file:
             text = file.read(MAX_FILE_BYTES + 1)

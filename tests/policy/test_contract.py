@@ -95,6 +95,11 @@ class TestFiles:
         with pytest.raises(ContractError, match=r"a \.toml or a \.json file"):
             load_contract(tmp_path / name)
 
+    def test_a_folder(self, tmp_path: Path) -> None:
+        """It says what to name instead."""
+        with pytest.raises(ContractError, match="this is a folder: name the files in it"):
+            load_contract(tmp_path)
+
     def test_unreadable(self, tmp_path: Path) -> None:
         """File and reason are in the message."""
         (tmp_path / "folder.toml").mkdir()
