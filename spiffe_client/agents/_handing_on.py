@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import anyio
@@ -21,7 +21,7 @@ from spiffe_client.errors import AttenuationError, TicketError
 if TYPE_CHECKING:
     from spiffe_client.agents._host import AgentHost
 
-__all__ = ["receive", "send"]
+__all__ = ["Redemption", "send"]
 
 _LONGEST = 60.0
 
@@ -61,31 +61,79 @@ async def send(task: Task, terms: Terms, seconds: float) -> Ticket:
     return ticket
 
 
-@asynccontextmanager
-async def receive(host: AgentHost, ticket: Ticket | str) -> AsyncIterator[Task]:
-    """Redeem a ticket, and run its task; see `AgentHost.redeem`."""
-    told = ticket if isinstance(ticket, Ticket) else Ticket(ticket)
-    del ticket  # not for whoever prints the locals of an error's frames
-    host.check()  # a ticket that is redeemed is gone
-    limits, agent = host.contract.limits, host.contract.agent.id
-    redeemed = await redeem_ticket(
-        host.tokens, told, host.contract, partition=f"ticket of {agent}", now=host.clock.now()
-    )
-    terms = redeemed.terms
-    terms = replace(
-        terms,
-        seconds=min(terms.seconds, limits.task_seconds),
-        calls=min(terms.calls, limits.calls_per_task),
-        depth=min(terms.depth, limits.delegation_depth),
-    )
-    task = Task(host, terms, budget=Budget(terms.calls), redeemed=redeemed)
-    task.authorities[""] = Root(redeemed.broker, redeemed.token)
-    async with AsyncExitStack() as stack:
-        try:
-            await stack.enter_async_context(task)
-        except BaseException:  # it did not begin, and what the ticket was worth is of no use to anybody
-            with anyio.move_on_after(REVOKING, shield=True):
-                await revoke_all(task)
-            raise
-        record_redeemed(task)
-        yield task
+class Redemption:
+    """The task that a ticket is worth, to be begun with `async with`, or `with` in a thread; see `AgentHost.redeem`.
+
+    Args:
+        host: Where it runs.
+        ticket: As it was received.
+
+    Raises:
+        TicketError: That is no ticket, to look at.
+    """
+
+    __slots__ = ("_async_stack", "_host", "_stack", "_ticket")
+
+    def __init__(self, host: AgentHost, ticket: Ticket | str) -> None:
+        self._host = host
+        self._ticket = ticket if isinstance(ticket, Ticket) else Ticket(ticket)
+        self._async_stack: AsyncExitStack
+        self._stack: ExitStack
+
+    async def __aenter__(self) -> Task:
+        task = await self._redeem()
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(task)
+            except BaseException:  # it did not begin, and what the ticket was worth is of no use to anybody
+                await _return(task)
+                raise
+            record_redeemed(task)
+            self._async_stack = stack.pop_all()
+        return task
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._async_stack.__aexit__(kind, error, trace)
+
+    def __enter__(self) -> Task:
+        loop = self._host.loop
+        task = loop.wait_for(self._redeem)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(task)
+            except BaseException:
+                loop.try_for(_return, task)
+                raise
+            record_redeemed(task)
+            self._stack = stack.pop_all()
+        return task
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    async def _redeem(self) -> Task:
+        host = self._host
+        host.check()  # a ticket that is redeemed is gone
+        limits, agent = host.contract.limits, host.contract.agent.id
+        redeemed = await redeem_ticket(
+            host.tokens, self._ticket, host.contract, partition=f"ticket of {agent}", now=host.clock.now()
+        )
+        terms = redeemed.terms
+        terms = replace(
+            terms,
+            seconds=min(terms.seconds, limits.task_seconds),
+            calls=min(terms.calls, limits.calls_per_task),
+            depth=min(terms.depth, limits.delegation_depth),
+        )
+        task = Task(host, terms, budget=Budget(terms.calls), redeemed=redeemed)
+        task.authorities[""] = Root(redeemed.broker, redeemed.token)
+        return task
+
+
+async def _return(task: Task) -> None:
+    with anyio.move_on_after(REVOKING, shield=True):
+        await revoke_all(task)

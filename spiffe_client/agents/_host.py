@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import ssl
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager
 from itertools import count
 from os import PathLike
 from types import MappingProxyType
@@ -40,6 +39,7 @@ from spiffe_client.policy import (
 
 if TYPE_CHECKING:
     from spiffe_client.agents._clients import Clients
+    from spiffe_client.agents._handing_on import Redemption
     from spiffe_client.agents._ticket import Ticket
     from spiffe_client.tokens import AccessToken, TokenBroker, TokenRequest
 
@@ -190,8 +190,8 @@ class AgentHost:
         )
         return Task(self, terms, budget=Budget(terms.calls))
 
-    def redeem(self, ticket: Ticket | str) -> AbstractAsyncContextManager[Task]:
-        """Begin the task that somebody handed on to this agent, with `async with`.
+    def redeem(self, ticket: Ticket | str) -> Redemption:
+        """Begin the task that somebody handed on to this agent, with `async with`, or `with` in a thread.
 
         Args:
             ticket: As it was received.
@@ -200,9 +200,9 @@ class AgentHost:
             TicketError: It is malformed, late, used before, or somebody else's.
             AttenuationError: It is for actions that this agent's own contract does not have.
         """
-        from spiffe_client.agents._handing_on import receive
+        from spiffe_client.agents._handing_on import Redemption
 
-        return receive(self, ticket)
+        return Redemption(self, ticket)
 
     def stop(self, reason: str) -> None:
         """End all tasks at once and for good; from any thread, also in a signal handler."""

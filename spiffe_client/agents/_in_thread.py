@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast
 
@@ -14,6 +16,8 @@ from spiffe_client.errors import TaskEndedError, TaskError
 
 if TYPE_CHECKING:
     from spiffe_client.agents._task import Task
+    from spiffe_client.agents._ticket import Ticket
+    from spiffe_client.ids import SpiffeId
 
 __all__ = ["QUIET", "InThread"]
 
@@ -105,3 +109,26 @@ class InThread:
         except TaskEndedError:
             if error is None:
                 raise
+
+    def ticket_blocking(
+        self,
+        agent: SpiffeId | str,
+        actions: Collection[str],
+        *,
+        calls: int,
+        purpose: str = "",
+        resources: Collection[str] | None = None,
+        ttl: float | None = None,
+        redeem_within: float = 30.0,
+    ) -> Ticket:
+        """As `Task.ticket`, from a thread that is not the host's event loop."""
+        task = cast("Task", self)
+        issue = partial(
+            task.ticket,
+            purpose=purpose,
+            resources=resources,
+            ttl=ttl,
+            redeem_within=redeem_within,
+            calls=calls,
+        )
+        return task.host.loop.wait_for(issue, agent, actions)

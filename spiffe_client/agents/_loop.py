@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar, TypeVarTuple
+from threading import Event
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.from_thread
@@ -17,6 +18,9 @@ __all__ = ["HostLoop", "cancel_on"]
 
 _T = TypeVar("_T")
 _Args = TypeVarTuple("_Args")
+
+#: Seconds within which an event loop that is not blocked comes to what it is given.
+_PATIENCE: Final = 10.0
 
 
 def cancel_on(door: Door, scope: anyio.CancelScope) -> None:
@@ -55,12 +59,22 @@ class HostLoop:
         """Run a coroutine function on this loop, and block the thread until it returns.
 
         Raises:
-            TaskError: This is the loop's own thread.
+            TaskError: This is the loop's own thread, or something blocks it.
         """
         if self._door.here:
             raise TaskError(
                 "this call has to wait for a decision, which must not block the event loop: "
                 "make the tool `async def`, or call it in a worker thread"
+            )
+        # What is begun may take its time, such as a person; that it begins may not: the loop may be blocked
+        # by whoever waits for this thread.
+        answers = Event()
+        self._door.soon(answers.set)
+        if not answers.wait(_PATIENCE):
+            raise TaskError(
+                f"the event loop that this agent lives on has not answered for {_PATIENCE:g} s: something blocks it, "
+                "perhaps what waits for this very thread, such as an agent that is run without `await`; "
+                "run that with `await`, or in a worker thread"
             )
         return anyio.from_thread.run(function, *args, token=self._token)
 

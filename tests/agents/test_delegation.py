@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import httpx
 import pytest
 from tests.support.agent_world import AGENT, AUDITOR, AgentWorld, contract
 
 from spiffe_client import Workload
-from spiffe_client.agents import TICKET_HEADER, Task, Ticket, current_task
+from spiffe_client.agents import TICKET_HEADER, AgentHost, Task, Ticket, current_task
 from spiffe_client.audit import Event
 from spiffe_client.dev import DevTokenBroker, DevTrustDomain, ProtectedService
 from spiffe_client.dev.token_broker import Client
-from spiffe_client.errors import AttenuationError, DeniedError, TaskEndedError, TicketError, TokenError
+from spiffe_client.errors import AttenuationError, DeniedError, TaskEndedError, TaskError, TicketError, TokenError
 from spiffe_client.policy import Contract
 
 pytestmark = pytest.mark.anyio
@@ -268,6 +269,51 @@ class TestTickets:
                 async with work.call("orders:refund", "tenants/acme/orders/7", arguments={"n": 1}) as call:
                     said = (await call.http.post(f"{pair.service.url}/any", json={"n": 1})).json()
         assert call.digest == said["authorization_details"][0]["digest"]
+
+    async def test_for_code_that_blocks(self, pair: Pair) -> None:
+        """The same in threads: issued, redeemed once, ended."""
+
+        def work() -> None:
+            with pair.task() as task:
+                ticket = task.ticket_blocking(AUDITOR, ["orders:read"], calls=3, ttl=60)
+                with pair.auditor.agent.redeem(ticket.reveal()) as work:
+                    assert (work, task.id, 3) == (current_task(), work.parents[0], work.budget.left)
+                    with work.call("orders:read", "tenants/acme/orders/7") as call:
+                        said.update(call.http_sync.get(f"{pair.service.url}/v1/orders").json())
+                assert task is current_task()
+                with pytest.raises(TicketError, match="not taken"), pair.auditor.agent.redeem(ticket):
+                    pass
+
+        said: dict[str, Any] = {}
+        await anyio.to_thread.run_sync(work)
+        assert (AGENT, {"sub": AUDITOR}) == (said["sub"], said["act"])
+        assert ["finished"] * 2 == [facts["outcome"] for facts in pair.told("task.ended")]
+
+    @pytest.mark.parametrize("blocking", [False, True])
+    async def test_a_task_that_cannot_begin(
+        self, pair: Pair, monkeypatch: pytest.MonkeyPatch, blocking: bool
+    ) -> None:
+        """What the ticket was worth is given back."""
+
+        def full(self: AgentHost, task: Task) -> None:
+            raise TaskError("full")
+
+        def work() -> None:
+            with pair.auditor.agent.redeem(ticket):
+                raise AssertionError("it was let in")
+
+        async with pair.task() as task:
+            ticket = await task.ticket(AUDITOR, ["orders:read"], calls=3)
+            revoked = pair.broker.requests["revocation"]
+            monkeypatch.setattr(AgentHost, "begin", full)
+            with pytest.raises(TaskError, match="full"):
+                if blocking:
+                    await anyio.to_thread.run_sync(work)
+                else:
+                    async with pair.auditor.agent.redeem(ticket):
+                        raise AssertionError("it was let in")
+            assert revoked + 1 == pair.broker.requests["revocation"]
+        assert [] == pair.told("delegation.redeemed")
 
     async def test_used_once(self, pair: Pair) -> None:
         """The second time it is of no use."""

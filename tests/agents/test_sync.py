@@ -295,3 +295,21 @@ class TestInAThreadOfAsyncCode:
                 with pytest.raises(TaskEndedError, match="was part of has ended"):
                     await anyio.to_thread.run_sync(work, task)
                 await anyio.sleep_forever()
+
+
+@pytest.mark.anyio
+class TestABlockedLoop:
+    async def test_by_whoever_waits_for_the_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A framework that is run without `await` on the loop itself: the call is not made, and nothing hangs."""
+        monkeypatch.setattr("spiffe_client.agents._loop._PATIENCE", 0.05)
+        async with AgentWorld(approver=CallbackApprover(lambda request: "alice")).running() as world:
+
+            @guard(requires=REFUND, resource="tenants/acme/orders/9")
+            def refund() -> str:
+                raise AssertionError("it was let in")
+
+            async with world.host.task("x", [REFUND], tenant="acme"):
+                with ThreadPoolExecutor() as pool, pytest.raises(TaskError, match="something blocks it"):
+                    pool.submit(bind(refund)).result(20)
+        told = world.told("call.finished")
+        assert [("error", "TaskError")] == [(facts["outcome"], facts["error"]) for facts in told]

@@ -213,6 +213,9 @@ async def agents_page(contract: Contract) -> None:
 def blocking_agents() -> None:
     with sync.Workload(contract="closer.toml", environment="prod") as me:
         with me.task("close the books", ["invoices:read"], tenant="acme") as task:
+            ticket: Ticket = task.ticket_blocking("spiffe://prod.example/agent/auditor", ["invoices:read"], calls=3)
+            with me.agent.redeem(ticket) as work:
+                print(work.id)
             with task.call("invoices:read", "tenants/acme/invoices/7") as call:
                 print(call.http_sync.get("https://billing.prod.example/v1").text)
             with task.delegate("spiffe://prod.example/agent/auditor", ["invoices:read"]) as child:
