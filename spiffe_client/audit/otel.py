@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client.audit import _genai as genai
@@ -12,9 +13,9 @@ from spiffe_client.audit._events import Event, EventSink
 from spiffe_client.audit._facts import ACTION, ALLOW, DECISION, DENY, DURATION_MS, EXPIRES_AT, OUTCOME, REASON
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Meter, MeterProvider
+    from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
-__all__ = ["otel_sink"]
+__all__ = ["CacheCounts", "observe_caches", "otel_sink"]
 
 # Only facts with few values may become metric attributes: an ID per peer would be a series per peer.
 _METRIC_ATTRIBUTES = ("code", "role", "state")
@@ -53,6 +54,54 @@ def otel_sink(meter_provider: MeterProvider | None = None, *, clock: Clock = SYS
         trace.get_current_span().add_event(event.name, dict(event.attributes))
 
     return sink
+
+
+class CacheCounts(Protocol):
+    """How often a cache knew, such as `CachedDecisions` and `TokenBroker.health` say."""
+
+    @property
+    def hits(self) -> int:
+        """How often it knew."""
+        ...
+
+    @property
+    def misses(self) -> int:
+        """How often it did not."""
+        ...
+
+
+def observe_caches(
+    caches: Mapping[str, Callable[[], CacheCounts]], meter_provider: MeterProvider | None = None
+) -> None:
+    """Have hits and misses of caches counted: `spiffe.client.cache.hits` and `.misses`; once in a process.
+
+    They are read when metrics are, as nothing is told at a hit.
+
+    Args:
+        caches: What gives the counts, by what becomes the attribute `cache`: `{"token": lambda:
+            me.tokens.health, "decision": lambda: remembered}`.
+        meter_provider: Where to count; None takes the global provider of OpenTelemetry.
+
+    Raises:
+        ImportError: `opentelemetry-api` is not installed; install `spiffe-client[otel]`.
+    """
+    from opentelemetry import metrics
+
+    meter = (meter_provider or metrics.get_meter_provider()).get_meter("spiffe_client")
+    for name, words in (("hits", "Answers from memory."), ("misses", "What had to be asked for.")):
+        read = partial(_counted, caches, name)
+        meter.create_observable_counter(
+            f"spiffe.client.cache.{name}", [read], unit="{lookup}", description=words
+        )
+
+
+def _counted(
+    caches: Mapping[str, Callable[[], CacheCounts]], name: str, _: CallbackOptions
+) -> Iterator[Observation]:
+    from opentelemetry.metrics import Observation
+
+    for cache, counts in caches.items():
+        yield Observation(getattr(counts(), name), {"cache": cache})
 
 
 _Measure = Callable[[Mapping[str, str | int | float | bool]], None]

@@ -44,11 +44,15 @@ class CachedDecisions:
         capacity: Most answers to remember; the one that was given first makes place.
         clock: Keeps the time.
 
+    Attributes:
+        hits: How often it remembered.
+        misses: How often it had to ask.
+
     Raises:
         ValueError: `seconds` or `capacity` is not positive.
     """
 
-    __slots__ = ("_capacity", "_clock", "_decider", "_held", "_seconds")
+    __slots__ = ("_capacity", "_clock", "_decider", "_held", "_seconds", "hits", "misses")
 
     def __init__(
         self, decider: Decider, *, seconds: float, capacity: int = 1024, clock: Clock = SYSTEM_CLOCK
@@ -60,6 +64,8 @@ class CachedDecisions:
         self._capacity = capacity
         self._clock = clock
         self._held: dict[_Key, tuple[float, Decision]] = {}
+        self.hits: int = 0
+        self.misses: int = 0
 
     def __repr__(self) -> str:
         return f"CachedDecisions({self._decider!r}, seconds={self._seconds:g})"
@@ -72,7 +78,9 @@ class CachedDecisions:
         key = _key(question)
         held = self._held.get(key)
         if held is not None and self._clock.monotonic() < held[0]:
+            self.hits += 1
             return held[1]
+        self.misses += 1
         # From when it was asked: an answer that took long is no younger for that.
         until = self._clock.monotonic() + self._seconds
         decision = await self._decider.decide(question)

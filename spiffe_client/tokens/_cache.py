@@ -101,6 +101,13 @@ class TokenCache:
             mint, home, self._landing, agenda=agenda, clock=clock, gate=gate, reports=reports, lock=lock
         )
         self._purging = Purging(self._entries, self._flights, home, lock)
+        #: How often somebody had to wait for the token broker.
+        self.misses = 0
+
+    @property
+    def hits(self) -> int:
+        """How often a token was read from memory."""
+        return self._entries.hits
 
     @property
     def generation(self) -> int:
@@ -137,6 +144,7 @@ class TokenCache:
         until = self._clock.monotonic() + (self._timeout if timeout is None else timeout)
         while (token := self._entries.peek(request)) is None:
             self._landing.refuse_closed()
+            self.misses += 1
             flight = self._flights.join(request, until)
             await self._flights.wait(flight, until)
             self._landing.refuse_closed()

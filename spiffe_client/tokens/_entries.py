@@ -52,6 +52,7 @@ class Entries:
 
     Attributes:
         closed: Why none is handed out any more, whatever is still held; None before that is so.
+        hits: How often one was handed out; as threads may count at once, about that.
     """
 
     def __init__(self, capacity: int, now: Callable[[], float]) -> None:
@@ -60,6 +61,7 @@ class Entries:
         self._pid = os.getpid()
         self._held: dict[bytes, Entry] = {}
         self.closed: SpiffeError | None = None
+        self.hits = 0
 
     def __len__(self) -> int:
         return len(self._held)
@@ -73,6 +75,7 @@ class Entries:
         if now >= entry.life.hard or self.closed is not None or os.getpid() != self._pid:
             return None
         entry.used_at = now
+        self.hits += 1
         return entry.token
 
     def get(self, key: bytes) -> Entry | None:

@@ -23,9 +23,13 @@ class TokenHealth:
         since: From when on that is so, UTC.
         tokens: How many are held.
         last_error: Why it is `unavailable`, or has `no_identity`.
+        hits: How often a token was read from memory since it was opened, about.
+        misses: How often somebody had to wait for the token broker.
     """
 
     state: Literal["ready", "unavailable", "no_identity", "stopped", "closed"]
     since: datetime
     tokens: int = 0
     last_error: SpiffeError | None = None
+    hits: int = 0
+    misses: int = 0

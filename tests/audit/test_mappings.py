@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from spiffe_client.audit import Event, read_trail, to_ocsf
 from spiffe_client.audit import _genai as genai
-from spiffe_client.audit.otel import otel_sink
+from spiffe_client.audit.otel import observe_caches, otel_sink
 from tests.support.audit_scene import CLOSER, call, denied
 from tests.support.audit_trails import write_trail
 from tests.support.manual_clock import ManualClock
@@ -77,6 +78,23 @@ class TestMetrics:
         assert [({}, 3)] == found["spiffe.client.rotations"]
         assert [({"refreshed": False}, 1), ({"refreshed": True}, 1)] == found["spiffe.client.exchanges"]
         assert [({}, 300)] == found["spiffe.client.svid.lifetime"] == found["spiffe.client.token.lifetime"]
+
+    def test_caches(self) -> None:
+        """Hits and misses by the cache's name, as they are when somebody reads them."""
+        reader = InMemoryMetricReader()
+        provider = MeterProvider(metric_readers=[reader])
+        counts = SimpleNamespace(hits=0, misses=1)
+        observe_caches({"token": lambda: counts, "decision": lambda: SimpleNamespace(hits=5, misses=6)}, provider)
+        counts.hits = 7
+        data = reader.get_metrics_data()
+        provider.shutdown()
+        assert data is not None
+        found = {
+            (metric.name.rpartition(".")[2], (point.attributes or {})["cache"]): point.value
+            for metric in data.resource_metrics[0].scope_metrics[0].metrics
+            for point in metric.data.data_points
+        }
+        assert {("hits", "token"): 7, ("misses", "token"): 1, ("hits", "decision"): 5, ("misses", "decision"): 6} == found
 
     def test_exceptions_to_policy(self) -> None:
         """An approval is one."""

@@ -81,6 +81,7 @@ async def test_it_ends(clock: ManualClock) -> None:
     await clock.advance(0.1)
 
     assert not (await cached.decide(ask())).allowed
+    assert (1, 2) == (cached.hits, cached.misses)
 
 
 async def test_slow_answer_is_no_younger(clock: ManualClock) -> None:

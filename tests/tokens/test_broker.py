@@ -262,6 +262,7 @@ class TestFetching:
         token = await broker.token("orders:read", audience="https://orders.prod.example")
         assert token is await broker.fetch(READ) is broker.peek(READ)
         assert ("ready", 1) == (broker.health.state, broker.health.tokens)
+        assert (2, 1) == (broker.health.hits, broker.health.misses)
 
     async def test_exchanged_tokens_are_nobody_elses(self, broker: TokenBroker) -> None:
         """And not kept."""
