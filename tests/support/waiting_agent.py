@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from threading import Lock
 from types import SimpleNamespace
@@ -74,6 +74,7 @@ class Broker(Waits, FakeBroker):
         self.tokens: dict[bytes, AccessToken] = {}
         self.issued: list[AccessToken] = []
         self.lock = Lock()
+        self.landing: Callable[[], object] = lambda: None
         self.revoking = Waits()
         self.metadata = SimpleNamespace(revocation_endpoint="https://tokens.prod.example/revoke")
 
@@ -91,7 +92,9 @@ class Broker(Waits, FakeBroker):
             if request.key not in self.tokens:
                 self.issued.append(access_token(request, f"token-{len(self.issued)}"))
                 self.tokens[request.key] = self.issued[-1]
-            return self.tokens[request.key]
+            token = self.tokens[request.key]
+        self.landing()
+        return token
 
     def forget(self, request: TokenRequest, error: SpiffeError) -> AccessToken | None:
         return self.tokens.pop(request.key, None)

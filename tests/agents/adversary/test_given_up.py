@@ -196,6 +196,24 @@ class TestByTheEndOfTheTask:
         assert [] == scene.left(task)
         assert ["task_ended"] == scene.world.reasons
 
+    @pytest.mark.parametrize("in_thread", [False, True])
+    async def test_a_token_that_lands_in_that_moment(self, scene: Scene, in_thread: bool) -> None:
+        """Nobody gets it, and it is given back when its call is left, not only with the task; it is revoked once."""
+        with pytest.raises(TaskEndedError, match="enough"):
+            async with scene.task() as task:
+                scene.broker.landing = lambda: task.end("stopped", "enough")
+                call = task.call("refund", ORDER, arguments={"n": 1})
+                with anyio.CancelScope(shield=True):
+                    if in_thread:
+                        with pytest.raises(TaskEndedError):
+                            await anyio.to_thread.run_sync(blocking, call)
+                    else:
+                        await enter_in_vain(call)
+                assert ([], {}) == (scene.left(task), scene.broker.tokens)
+                assert scene.broker.issued == scene.broker.revoking.asked
+                await anyio.sleep_forever()
+        assert (1, ["task_ended"]) == (len(scene.broker.revoking.asked), scene.world.reasons)
+
     async def test_while_the_token_broker_hangs(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         """It neither issues nor revokes: the end is there at its deadline, nothing is usable, and that is told."""
         monkeypatch.setattr("spiffe_client.agents._host.REVOKING", 0.05)
