@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -66,7 +67,7 @@ def _verified(certificate: Certificate, key: object) -> bool:
     """Verify the signature; False if its algorithm is none of those in use, or does not fit the key."""
     how, signature, signed = certificate.signature_algorithm, certificate.signature, certificate.tbs
     if isinstance(key, EllipticCurvePublicKey) and how in _ECDSA:
-        key.verify(signature, signed, ECDSA(_ECDSA[how]))
+        _verify_ecdsa(key, signature, signed, _ECDSA[how])
     elif isinstance(key, RSAPublicKey) and how in _RSA:
         key.verify(signature, signed, PKCS1v15(), _RSA[how])
     elif isinstance(key, Ed25519PublicKey) and how == _ED25519:
@@ -74,6 +75,32 @@ def _verified(certificate: Certificate, key: object) -> bool:
     else:
         return False
     return True
+
+
+class _LightEcdsa(ECDSA):
+    """ECDSA over a hash, to verify with.
+
+    The constructor it leaves out asks whether signatures could be made without a random number, and loads
+    ciphers for that: 4 ms before the first SVID.
+    """
+
+    def __init__(self, algorithm: hashes.HashAlgorithm) -> None:
+        self._hash = algorithm
+
+    @property
+    def algorithm(self) -> hashes.HashAlgorithm:
+        return self._hash
+
+
+def _verify_ecdsa(
+    key: EllipticCurvePublicKey, signature: bytes, signed: bytes, algorithm: hashes.HashAlgorithm
+) -> None:
+    try:
+        key.verify(signature, signed, _LightEcdsa(algorithm))
+    except InvalidSignature:
+        raise
+    except Exception:  # noqa: BLE001 - a `cryptography` to come may want the constructor called
+        key.verify(signature, signed, ECDSA(algorithm))
 
 
 def weak_hash(certificate: Certificate) -> str | None:

@@ -123,6 +123,22 @@ def test_curves_of_the_issuer() -> None:
             assert signed_by(read(sign_leaf(issuer, digest=digest)), read(issuer))
 
 
+class TestLightEcdsa:
+    """The constructor that is left out loads ciphers; what comes of that is nothing but time."""
+
+    def test_one_that_is_not_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A `cryptography` to come may look for what the constructor sets: then it is called."""
+
+        def refuse(_: hashes.HashAlgorithm) -> None:
+            raise AttributeError("_algorithm")
+
+        monkeypatch.setattr(_signature, "_LightEcdsa", refuse)
+        issuer = sign_ca()
+        leaf = sign_leaf(issuer)
+        assert signed_by(read(leaf), read(issuer))
+        assert not signed_by(forged(leaf), read(issuer))
+
+
 class TestRemembered:
     """A pair of certificates is verified once; what is remembered is said of all their bytes."""
 
