@@ -8,11 +8,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spiffe_client.svid._jwt import JwtSvid
     from spiffe_client.svid._jwt_verify import examine_jwt_svid, verify_jwt_svid
+    from spiffe_client.svid._keys import PrivateKey
     from spiffe_client.svid._leaf import Role, check_leaf, leaf_id
     from spiffe_client.svid._path import check_signer
     from spiffe_client.svid._rules import Check
     from spiffe_client.svid._verify import examine_x509_svid, verify_x509_svid
-    from spiffe_client.svid._x509 import PrivateKey, X509Svid
+    from spiffe_client.svid._x509 import X509Svid
 
 __all__ = [
     "Check",
@@ -32,7 +33,7 @@ __all__ = [
 _HOMES = {
     "Check": "spiffe_client.svid._rules",
     "JwtSvid": "spiffe_client.svid._jwt",
-    "PrivateKey": "spiffe_client.svid._x509",
+    "PrivateKey": "spiffe_client.svid._keys",
     "Role": "spiffe_client.svid._leaf",
     "X509Svid": "spiffe_client.svid._x509",
     "check_leaf": "spiffe_client.svid._leaf",

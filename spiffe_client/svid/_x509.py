@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import field
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from spiffe_client._ec import load_private_der
 from spiffe_client._frames import border
@@ -34,10 +32,9 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from spiffe_client._redact import Secret
+    from spiffe_client.svid._keys import PrivateKey
 
-__all__ = ["PrivateKey", "X509Svid"]
-
-PrivateKey: TypeAlias = EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey
+__all__ = ["X509Svid"]
 
 #: Largest inputs that are parsed, in bytes.
 MAX_CHAIN_BYTES = 64 << 10
@@ -189,6 +186,10 @@ def _load(loader: Callable[[bytes], object], key: bytes, most: int = MAX_KEY_BYT
         loaded = None
     if loaded is None:
         raise X509SvidError("the private key cannot be read: PKCS#8 without encryption is expected")
+    if isinstance(loaded, EllipticCurvePrivateKey):
+        return loaded
+    from spiffe_client.svid._keys import PrivateKey
+
     if not isinstance(loaded, PrivateKey):
         raise X509SvidError(f"the private key is neither EC, RSA nor Ed25519 but {type(loaded).__name__}")
     return loaded
