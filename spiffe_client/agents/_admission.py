@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from spiffe_client.agents._call import Call
     from spiffe_client.agents._task import Task
 
-__all__ = ["admit", "consult", "is_bound", "question_of", "recheck", "refused", "same_call", "take_turn"]
+__all__ = [
+    "admit",
+    "consult",
+    "is_bound",
+    "question_of",
+    "recheck",
+    "refused",
+    "request_of",
+    "same_call",
+    "take_turn",
+]
 
 #: What can be done so that a call is allowed; whoever asks for anything else has denied it.
 _KNOWN: Final = frozenset({"approve"})
@@ -196,8 +206,7 @@ async def _approved(call: Call, question: Question) -> str:
         raise _deny(call, "not_approved", "approval", ("cause", "no_approver"))
     if call.digest is None:
         raise _deny(call, "not_approved", "approval", ("cause", "arguments_are_not_json"))
-    expires_at = host.clock.now() + timedelta(seconds=host.approval_timeout)
-    request = ApprovalRequest.of(question, expires_at=expires_at)
+    request = request_of(call, question)
     try:
         approval = await ask_approval(
             approver,
@@ -211,6 +220,19 @@ async def _approved(call: Call, question: Question) -> str:
     except DeniedError as error:
         raise denial(call.task, call.action, call.resource, call.id, error.decision) from error
     return approval.request
+
+
+def request_of(call: Call, question: Question) -> ApprovalRequest:
+    """Return what a person is asked about a call.
+
+    Raises:
+        DeniedError: Its arguments are others by now than those that it is about.
+    """
+    host = call.task.host
+    expires_at = host.clock.now() + timedelta(seconds=host.approval_timeout)
+    if (shown := call.shown()) is None:
+        raise _deny(call, "not_approved", "arguments", ("cause", "arguments_were_changed"))
+    return ApprovalRequest.of(question, expires_at=expires_at, shown=shown)
 
 
 def is_bound(call: Call) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["Parameters", "ResourcePath", "arguments_digest"]
+__all__ = ["Parameters", "ResourcePath", "arguments_digest", "arguments_text"]
 
 #: What may stand for one `{name}`: one segment. Anything else is not looked at twice: `..`, slashes,
 #: wildcards, what only looks like a letter, and what is too long to be a name.
@@ -23,6 +23,8 @@ _HOLE: Final = re.compile(r"\{([A-Za-z_]\w*)\}\Z")
 #: Of an integer that is a name, at most.
 _BITS: Final = 256
 
+#: Characters of arguments that a person is shown.
+_LONGEST: Final = 4000
 #: Characters of base64url for 32 bytes, without padding.
 _DIGEST: Final = 43
 
@@ -46,6 +48,21 @@ def arguments_digest(arguments: Mapping[str, object]) -> str | None:
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
     return base64.urlsafe_b64encode(hashlib.sha256(text).digest())[:_DIGEST].decode()
+
+
+def arguments_text(arguments: Mapping[str, object], digest: str) -> str | None:
+    """Return arguments as JSON for a person to read; None if they are not those that have this digest.
+
+    Args:
+        arguments: As for `arguments_digest`.
+        digest: As it returned.
+    """
+    if not arguments:
+        return ""
+    text = _encoder.encode(arguments).decode() if arguments_digest(arguments) == digest else None
+    if text is None or len(text) <= _LONGEST:
+        return text
+    return f"{text[:_LONGEST]}… ({len(text) - _LONGEST} more)"
 
 
 def _finite(value: object) -> bool:

@@ -10,7 +10,7 @@ import anyio
 
 from spiffe_client._door import Door
 from spiffe_client.agents._admission import admit, consult, refused, same_call, take_turn
-from spiffe_client.agents._arguments import arguments_digest
+from spiffe_client.agents._arguments import arguments_digest, arguments_text
 from spiffe_client.agents._authority import authority_of
 from spiffe_client.agents._context import CALL
 from spiffe_client.agents._credentials import CallCredentials
@@ -55,6 +55,7 @@ class Call(CallCredentials):
     """
 
     __slots__ = (
+        "_arguments",
         "_begun_at",
         "_door",
         "_inside",
@@ -94,6 +95,7 @@ class Call(CallCredentials):
         self.resource: str = resource
         self.classification: str = classification
         self.digest: str | None = arguments_digest(arguments) if arguments else ""
+        self._arguments: Mapping[str, object] | None = arguments  # until it is decided
         self.approver: Approver | None = approver
         self.id: str = task.host.new_id()
         self.replayable: bool = bool(call_id)
@@ -196,6 +198,13 @@ class Call(CallCredentials):
             raise self.task.ending() if self.task.ended else TaskError(f"the call {self.id} has ended")
         self.task.refuse(self.task.host.clock.monotonic())
 
+    def shown(self) -> str | None:
+        """Return the arguments for a person to read; None if they were changed since, or it is decided."""
+        if self._arguments is None or self.digest is None:
+            return None
+        text = arguments_text(self._arguments, self.digest)
+        return None if text is None else scrubbed(text, ())[0]
+
     def secrets(self) -> list[str]:
         """Return the texts that must not get out with what comes back."""
         return [] if self.token is None else [self.token.token.reveal()]
@@ -246,7 +255,7 @@ class Call(CallCredentials):
         # The task may have ended while this waited for a decision, a person or a token.
         self.task.refuse(self.task.host.clock.monotonic())
         take_turn(self)
-        self.decision = decision
+        self.decision, self._arguments = decision, None
         self._outer = CALL.get()
         CALL.set(self)
         self._inside = self._open = True

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
-from spiffe_client.agents._admission import is_bound, question_of, recheck
+from spiffe_client.agents._admission import is_bound, question_of, recheck, request_of
 from spiffe_client.agents._arguments import ResourcePath
 from spiffe_client.agents._call import Call
 from spiffe_client.agents._context import current_task
@@ -154,8 +153,7 @@ class ToolGate:
         decision = host.decider.decide(question, call.task.actions)
         if not decision.allowed or "approve" not in decision.obligations:
             return None
-        expires_at = host.clock.now() + timedelta(seconds=host.approval_timeout)
-        return ApprovalRequest.of(question, expires_at=expires_at)
+        return None if call.digest is None else request_of(call, question)
 
 
 class Answer:

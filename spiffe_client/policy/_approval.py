@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import secrets
+from dataclasses import field
 from datetime import datetime
 from typing import Final, NoReturn, Protocol
 
@@ -40,6 +41,8 @@ class ApprovalRequest:
         expires_at: An answer after this does not count, and an approval is of no use.
         tenant: Whose task it is; empty for nobody's.
         text: What it is about, for people: short, one line.
+        shown: The arguments themselves for people, as JSON, without what looks like a secret and cut
+            where it is long; empty for none. It is what `arguments` is the digest of.
     """
 
     id: str
@@ -52,15 +55,19 @@ class ApprovalRequest:
     expires_at: datetime
     tenant: str = ""
     text: str = ""
+    shown: str = field(default="", repr=False)
 
     @classmethod
-    def of(cls, question: Question, *, expires_at: datetime, text: str = "") -> ApprovalRequest:
+    def of(
+        cls, question: Question, *, expires_at: datetime, text: str = "", shown: str = ""
+    ) -> ApprovalRequest:
         """Make the request for approving a call, with an id of its own.
 
         Args:
             question: What was asked about the call.
             expires_at: Until when the answer is waited for and may be used.
             text: For people; empty for one made of the question.
+            shown: The arguments, for people.
         """
         return cls(
             id=secrets.token_urlsafe(16),
@@ -73,6 +80,7 @@ class ApprovalRequest:
             expires_at=expires_at,
             tenant=question.tenant,
             text=text or f"{question.agent} asks for {question.action} on {question.resource or 'nothing'}",
+            shown=shown,
         )
 
     @property

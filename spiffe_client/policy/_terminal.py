@@ -23,6 +23,8 @@ __all__ = ["TerminalApprover"]
 _LETTERS: Final = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
 _CODE_LENGTH: Final = 4
 _MAX_LINE: Final = 1024
+#: Characters of the arguments that are shown.
+_LONGEST_ARGUMENTS: Final = 4100
 
 
 class TerminalApprover:
@@ -91,7 +93,8 @@ def prompt_of(request: ApprovalRequest, code: str) -> str:
         f"  resource  {visible(request.resource, ascii_only=True)}",
         f"  tenant    {visible(request.tenant, ascii_only=True)}",
         f"  purpose   {visible(request.purpose)}",
-        f"  arguments {visible(request.arguments, ascii_only=True)}",
+        f"  arguments {visible(request.shown, longest=_LONGEST_ARGUMENTS) or '(none)'}",
+        f"  digest    {visible(request.arguments, ascii_only=True)}",
         f"  until     {until:%Y-%m-%d %H:%M:%S} UTC",
         f"Type {code} to allow it once; anything else refuses: ",
     ]

@@ -97,4 +97,5 @@ def _document(request: ApprovalRequest) -> Document:
         "digest": request.digest,
         "expires_at": request.expires_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "text": request.text,
+        "shown": request.shown,
     }

@@ -150,10 +150,9 @@ class TokenCache:
             self._landing.refuse_closed()
             if (got := flight.token) is not None:  # read once: another thread may drop it
                 return got
-            left = until - self._clock.monotonic()
             # A flight that was for somebody has used up its tries; one ahead of need had just one.
             enough = _WORTH_ASKING if flight.wanted and not flight.ahead else 0.0
-            if flight.conclusive or left <= enough:
+            if flight.conclusive or until - self._clock.monotonic() <= enough:
                 raise again(flight.error)
         return token
 

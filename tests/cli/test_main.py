@@ -77,7 +77,7 @@ class TestCalledWrongly:
             (["bundles", "--trust-domain", "Not A Domain"], "not a trust domain"),
             (["bundles", "--type", "pgp"], "argument --type: invalid choice: 'pgp'; there are x509, jwt, all"),
             (["x590"], "invalid choice: 'x590'; did you mean x509?"),
-            (["audit", "verfy", "x"], "invalid choice: 'verfy'; did you mean verify?"),
+            (["audit", "verif", "x"], "invalid choice: 'verif'; did you mean verify?"),
             (["x509", "--pem", "--json"], "--pem and --json exclude each other"),
             (["x509", "--pem", "--watch"], "--pem and --watch exclude each other"),
             (["bundles", "--document"], "--document needs --trust-domain"),
