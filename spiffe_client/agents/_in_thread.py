@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast
@@ -104,6 +105,14 @@ class InThread:
         if kind is not None:
             stay.task.end("failed" if issubclass(kind, Exception) else "cancelled")
         stay.leave()
+        try:
+            with suppress(RuntimeError):  # the loop has ended, and the task with it
+                stay.task.host.loop.refuse_blocked()
+        except TaskError:
+            stay.task.end("finished")  # its authority ends now, the rest when the loop comes to it
+            if error is None:
+                raise
+            return
         try:
             stay.gone.result()
         except TaskEndedError:

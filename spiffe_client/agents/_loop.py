@@ -66,8 +66,19 @@ class HostLoop:
                 "this call has to wait for a decision, which must not block the event loop: "
                 "make the tool `async def`, or call it in a worker thread"
             )
-        # What is begun may take its time, such as a person; that it begins may not: the loop may be blocked
-        # by whoever waits for this thread.
+        self.refuse_blocked()
+        return anyio.from_thread.run(function, *args, token=self._token)
+
+    def refuse_blocked(self) -> None:
+        """Return if this loop comes to what it is given, for a thread that is about to wait for it.
+
+        What is begun may take its time, such as a person; that it begins may not: the loop may be blocked
+        by whoever waits for this very thread.
+
+        Raises:
+            TaskError: It does not come to it.
+            RuntimeError: It has ended.
+        """
         answers = Event()
         self._door.soon(answers.set)
         if not answers.wait(_PATIENCE):
@@ -76,7 +87,6 @@ class HostLoop:
                 "perhaps what waits for this very thread, such as an agent that is run without `await`; "
                 "run that with `await`, or in a worker thread"
             )
-        return anyio.from_thread.run(function, *args, token=self._token)
 
     def try_for(self, function: Callable[[*_Args], Coroutine[Any, Any, object]], *args: *_Args) -> None:
         """As `wait_for`, where it can be: not in the loop's own thread, nor after it; for what the end does, too."""

@@ -313,3 +313,31 @@ class TestABlockedLoop:
                     pool.submit(bind(refund)).result(20)
         told = world.told("call.finished")
         assert [("error", "TaskError")] == [(facts["outcome"], facts["error"]) for facts in told]
+
+    @pytest.mark.parametrize("error", [None, KeyError("mine")], ids=repr)
+    async def test_while_a_thread_leaves_its_task(
+        self, world: AgentWorld, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+    ) -> None:
+        """It does not hang there either, and the task's authority has ended; an error of its own counts more."""
+        monkeypatch.setattr("spiffe_client.agents._loop._PATIENCE", 0.05)
+        begun = anyio.Event()
+        door = world.host.loop.door()
+
+        def work(task: Task) -> None:
+            with task:
+                door.soon(begun.set)
+                blocked.wait(20)
+                if error is not None:
+                    raise error
+
+        task, blocked = world.host.task("x", ["summarize"]), threading.Event()
+        with ThreadPoolExecutor() as pool:
+            future = pool.submit(work, task)
+            await begun.wait()
+            blocked.set()
+            with pytest.raises(TaskError if error is None else KeyError, match="something blocks it|mine"):
+                future.result(20)
+        assert task.ended is not None
+        assert task._stay is not None
+        await anyio.to_thread.run_sync(task._stay.gone.result, 20)
+        assert {} == world.host.tasks
