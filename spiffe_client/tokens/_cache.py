@@ -101,13 +101,11 @@ class TokenCache:
             mint, home, self._landing, agenda=agenda, clock=clock, gate=gate, reports=reports, lock=lock
         )
         self._purging = Purging(self._entries, self._flights, home, lock)
-        #: How often somebody had to wait for the token broker.
-        self.misses = 0
 
     @property
-    def hits(self) -> int:
-        """How often a token was read from memory."""
-        return self._entries.hits
+    def lookups(self) -> tuple[int, int]:
+        """How often a token was read from memory, and how often somebody had to wait for one."""
+        return self._entries.hits, self._entries.misses
 
     @property
     def generation(self) -> int:
@@ -144,7 +142,7 @@ class TokenCache:
         until = self._clock.monotonic() + (self._timeout if timeout is None else timeout)
         while (token := self._entries.peek(request)) is None:
             self._landing.refuse_closed()
-            self.misses += 1
+            self._entries.misses += 1
             flight = self._flights.join(request, until)
             await self._flights.wait(flight, until)
             self._landing.refuse_closed()

@@ -53,6 +53,7 @@ class Entries:
     Attributes:
         closed: Why none is handed out any more, whatever is still held; None before that is so.
         hits: How often one was handed out; as threads may count at once, about that.
+        misses: How often somebody had to wait for one.
     """
 
     def __init__(self, capacity: int, now: Callable[[], float]) -> None:
@@ -62,6 +63,7 @@ class Entries:
         self._held: dict[bytes, Entry] = {}
         self.closed: SpiffeError | None = None
         self.hits = 0
+        self.misses = 0
 
     def __len__(self) -> int:
         return len(self._held)

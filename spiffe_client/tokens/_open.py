@@ -203,8 +203,7 @@ class Open:
         state: Literal["ready", "unavailable", "no_identity"] = "ready"
         if trouble is not None:
             state = "unavailable" if isinstance(trouble, TokenError) else "no_identity"
-        cache = self.cache
-        return TokenHealth(state, self.reports.since, len(cache), trouble, cache.hits, cache.misses)
+        return TokenHealth(state, self.reports.since, len(self.cache), trouble, *self.cache.lookups)
 
     def _stop(self) -> None:
         error = self._switch.error
