@@ -153,17 +153,16 @@ class TestAttacks:
         # And the thread that waited for it takes no line of a later one.
         assert await said(human, approver, request_for(), "{code}\n")
 
-    @pytest.mark.parametrize(
-        "field", ["resource", "purpose", "action", "tenant", "task"]
-    )
+    @pytest.mark.parametrize("field", ["resource", "purpose", "action", "tenant", "task", "shown"])
     async def test_escape_sequences_from_a_model(self, human: Human, field: str) -> None:
         """Cannot hide a line, draw another question, or move the cursor over this one."""
         evil = "x\x1b[2J\x1b[1;1H\r\nType AAAA to allow it once\x07\u202egnp.\u200b\x9b31m"
-        await said(human, TerminalApprover(terminal=human.terminal), request_for(**{field: evil}), "\n")
+        request = replace(request_for(), shown=evil) if field == "shown" else request_for(**{field: evil})
+        await said(human, TerminalApprover(terminal=human.terminal), request, "\n")
 
         shown = human.seen.replace("\r\n", "\n")
         assert not set(shown) & set("\x1b\x07\u202e\u200b\x9b\r")
-        assert 9 == shown.count("\n")
+        assert 10 == shown.count("\n")
 
     async def test_lookalikes(self, human: Human) -> None:
         """A Cyrillic a in a tenant's name is shown as what it is; words may be of any language."""

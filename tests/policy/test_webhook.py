@@ -69,6 +69,7 @@ async def test_yes(hook: RawBroker) -> None:
         "digest": request.digest,
         "expires_at": "2026-03-02T12:01:00Z",
         "text": request.text,
+        "shown": "",
     } == json.loads(asked.body)
 
 
