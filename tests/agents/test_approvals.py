@@ -39,7 +39,7 @@ async def refund(order: str, **more: Any) -> str:
     [
         ({"amount": 5, "why": "because \u202e"}, '{"amount":5,"order":"7","why":"because \u202e"}'),
         ({"note": f"use {JWT}"}, '{"note":"use [redacted]","order":"7"}'),
-        ({"note": "x" * 4000}, f'{{"note":"{"x" * 3991}… (22 more)'),
+        ({"note": "x" * 4000}, f'{{"note":"{"x" * 3991}… (23 more)'),
     ],
     ids=["json", "a token", "long"],
 )
