@@ -116,7 +116,7 @@ class _Resolver(httpcore.SyncBackend):
 
 class TestWithoutTls:
     @pytest.mark.parametrize("address", [("192.0.2.1", 80), ("2001:db8::1", 80, 0, 0), None, ()])
-    @pytest.mark.parametrize("kind", ["bearer", "dpop", "svid", "transaction"])
+    @pytest.mark.parametrize("kind", ["bearer", "held", "dpop", "svid", "transaction"])
     def test_attack_a_resolver_that_says_localhost_is_elsewhere(
         self, plain: Site, kind: str, address: object
     ) -> None:
@@ -127,7 +127,10 @@ class TestWithoutTls:
         elif kind == "transaction":
             auth = TransactionTokenAuth(transaction(), origins=[plain.origin])
         else:
-            auth = auth_of(FakeBroker(dpop=kind == "dpop"), plain.origin)
+            broker = FakeBroker(dpop=kind == "dpop")
+            auth = auth_of(broker, plain.origin)
+            if kind == "held":  # a token that is there goes on its request on a way of its own
+                broker.fetch_blocking(REQUEST)
         transport = httpx.HTTPTransport()
         transport._pool = httpcore.ConnectionPool(network_backend=_Resolver(address))
         with (
