@@ -16,7 +16,7 @@ from spiffe_client.agents import Answer, Call, ToolGate
 from spiffe_client.errors import DeniedError, NoTaskError, TaskEndedError
 from spiffe_client_langchain._cleaning import cleaned
 from spiffe_client_langchain._people import Asked, ask
-from spiffe_client_langchain._tools import KnownTools
+from spiffe_client_langchain._tools import KnownTool, KnownTools
 
 __all__ = ["TaskCredentials"]
 
@@ -85,18 +85,18 @@ class TaskCredentials(AgentMiddleware):
 
     def _prepare(self, request: ToolCallRequest) -> _Made:
         asked = request.tool_call
-        name, call_id, arguments = asked["name"], asked["id"] or "", asked["args"]
-        defaults: Mapping[str, Any] = {}
-        if request.tool is not None:
-            twin, defaults = self._known.find(request.tool)
-            arguments = {**defaults, **arguments} if defaults else arguments
+        name, call_id = asked["name"], asked["id"] or ""
+        arguments: Mapping[str, Any] = asked["args"]
+        known = None if request.tool is None else self._known.find(request.tool)
+        if known is not None:
+            arguments = known.own(arguments)
             request = ToolCallRequest(
-                tool_call=asked, tool=twin, state=request.state, runtime=request.runtime
+                tool_call=asked, tool=known.twin, state=request.state, runtime=request.runtime
             )
         call = self.gate.call(name, arguments, call_id=call_id)
         question = None if call.task.host.approver is not None else self.gate.asks(call)
         if question is None:
-            return _Made(call, request, defaults)
+            return _Made(call, request, known)
         task = call.task
         said = ask(question, name, arguments, call_id, task=task, lasting=self._used is not None)
         if said is not None and not said.take(self._used):
@@ -106,7 +106,7 @@ class TaskCredentials(AgentMiddleware):
             said = None
         answer = Answer(question.digest, by="" if said is None else said.by, clock=task.host.clock)
         call = self.gate.call(name, arguments, call_id=call_id, approver=answer)
-        return _Made(call, request, defaults, said)
+        return _Made(call, request, known, said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +115,19 @@ class _Made:
 
     call: Call
     request: ToolCallRequest
-    defaults: Mapping[str, Any]
+    known: KnownTool | None
     said: Asked | None = None
 
     def sent(self, gate: ToolGate) -> ToolCallRequest:
         """Return what goes to the tool, as it was decided about."""
-        request = self.request
+        request, known = self.request, self.known
         now = request.tool_call["args"]
-        if not gate.recheck(self.call, {**self.defaults, **now} if self.defaults else now):
+        if not gate.recheck(self.call, now if known is None else known.own(now)):
             return request
-        copied: ToolCall = {**request.tool_call, "args": deepcopy(now)}
+        # Nobody else holds these; what the framework has put in is not a model's to change, nor to be copied.
+        injected = frozenset() if known is None else known.injected
+        args = {name: value if name in injected else deepcopy(value) for name, value in now.items()}
+        copied: ToolCall = {**request.tool_call, "args": args}
         return ToolCallRequest(
             tool_call=copied, tool=request.tool, state=request.state, runtime=request.runtime
         )

@@ -6,21 +6,50 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import copy
+from dataclasses import dataclass
 from functools import update_wrapper, wraps
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
+from langchain.tools import InjectedState, InjectedStore, InjectedToolCallId, ToolRuntime
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from langgraph.errors import GraphBubbleUp
 from pydantic import BaseModel
 
 from spiffe_client.agents import Call, ToolGate, current_call, guard
+from spiffe_client.agents._admission import is_bound
 from spiffe_client.errors import DeniedError, NoTaskError, TaskEndedError, TaskError
 from spiffe_client_langchain._cleaning import clean_pause, cleaned
 
-__all__ = ["KnownTools", "guarded_tool"]
+__all__ = ["KnownTool", "KnownTools", "guarded_tool"]
 
 #: So many tools are known at a time; a graph that makes tools as it goes has others later.
 _MOST: Final = 256
+#: What the framework puts in by itself.
+_INJECTED: Final = (InjectedState, InjectedStore, InjectedToolCallId, ToolRuntime)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTool:
+    """What is known of a tool.
+
+    Attributes:
+        tool: As the framework has it.
+        twin: Checks what it gets, and cleans what it returns.
+        defaults: What arguments of a model are if it leaves them out.
+        injected: Names of what the framework puts in, whatever a model says; versions of it differ in whether it
+            has done so already.
+    """
+
+    tool: BaseTool
+    twin: BaseTool
+    defaults: Mapping[str, Any]
+    injected: frozenset[str]
+
+    def own(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what is a model's of arguments, and defaults."""
+        if not self.injected.isdisjoint(arguments):
+            arguments = {name: value for name, value in arguments.items() if name not in self.injected}
+        return {**self.defaults, **arguments} if self.defaults else arguments
 
 
 class KnownTools:
@@ -32,22 +61,40 @@ class KnownTools:
 
     def __init__(self, gate: ToolGate) -> None:
         self._gate = gate
-        self._known: dict[int, tuple[BaseTool, BaseTool, Mapping[str, Any]]] = {}
+        self._known: dict[int, KnownTool] = {}
 
-    def find(self, tool: BaseTool) -> tuple[BaseTool, Mapping[str, Any]]:
-        """Return a tool's twin, which checks and cleans, and the defaults of its arguments."""
+    def find(self, tool: BaseTool) -> KnownTool:
+        """Return what is known of a tool."""
         known = self._known.get(id(tool))
         if known is None:
             if len(self._known) >= _MOST:
                 self._known.clear()
-            known = (tool, _twin(tool, self._gate), _defaults(tool))
+            known = KnownTool(tool, _twin(tool, self._gate), _defaults(tool), _injected(tool))
+            _watch(known, self._gate)
             self._known[id(tool)] = known
-        return known[1:]
+        return known
+
+
+def _function(tool: BaseTool) -> Callable[..., Any]:
+    function: Callable[..., Any] | None = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
+    return function or tool._run  # noqa: SLF001
+
+
+def _injected(tool: BaseTool) -> frozenset[str]:
+    hints: dict[str, Any] = {}
+    for known in (_function(tool), tool.get_input_schema()):
+        with suppress(NameError, TypeError):
+            hints |= get_type_hints(known, include_extras=True)
+    return frozenset(name for name, hint in hints.items() if _is_injected(hint))
+
+
+def _is_injected(hint: Any) -> bool:
+    kind = hint if isinstance(hint, type) else get_origin(hint) or type(hint)
+    return (isinstance(kind, type) and issubclass(kind, _INJECTED)) or any(map(_is_injected, get_args(hint)))
 
 
 def _signature_defaults(tool: BaseTool) -> dict[str, Any]:
-    function = getattr(tool, "func", None) or getattr(tool, "coroutine", None) or tool._run  # noqa: SLF001
-    parameters = inspect.signature(function).parameters
+    parameters = inspect.signature(_function(tool)).parameters
     return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
 
 
@@ -103,6 +150,26 @@ def _twin(tool: BaseTool, gate: ToolGate) -> BaseTool:
     _pose(checked_arun, arun)
     vars(twin).update(_run=checked_run, _arun=checked_arun)
     return twin
+
+
+def _watch(known: KnownTool, gate: ToolGate) -> None:
+    """Have a twin look at what it is given, before validators: no argument of a call that is bound to them may change."""
+    run, arun = known.twin.run, known.twin.arun
+
+    def check(given: Any) -> None:
+        call = current_call()
+        if call is not None and is_bound(call):
+            gate.recheck(call, known.own(given))
+
+    def watched_run(tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+        check(tool_input)
+        return run(tool_input, *args, **kwargs)
+
+    async def watched_arun(tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+        check(tool_input)
+        return await arun(tool_input, *args, **kwargs)
+
+    vars(known.twin).update(run=watched_run, arun=watched_arun)
 
 
 def _pose(checked: Any, method: Callable[..., Any]) -> None:

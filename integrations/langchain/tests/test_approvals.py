@@ -12,11 +12,15 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
+from langchain.tools import ToolRuntime
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from tests.support.agent_world import AgentWorld
-from tests.support.scripted_langchain import agent_of, graph_of, tool_of
+from tests.support.scripted_langchain import Model, agent_of, graph_of, tool_of
 
 from spiffe_client.agents import Requires, ToolGate
 from spiffe_client.errors import TaskEndedError
@@ -151,8 +155,11 @@ class TestOnce:
         """A node that is run again from its beginning makes no call a second time."""
         desk = Desk(kind, *(ToolCall("refund", {"order": f"{n}", "amount": n}, f"c{n}") for n in (1, 2, 3)))
         async with at_work() as world:
+            (task,) = world.host.tasks.values()
             state = await desk.begin()
             while questions := asked(state):
+                while task.calls:  # a pause leaves the calls beside it running
+                    await anyio.sleep(0.001)
                 first = questions[0]
                 state = await desk.go(Command(resume={first.id: approve(first.value, by="alice")}))
         assert {"c1": "refunded 1", "c2": "refunded 2", "c3": "refunded 3"} == told(state)
@@ -241,6 +248,65 @@ class TestElsewhere:
         async with at_work(**other) as world:
             await desk.go(answer)
         assert ([], ["not_approved"]) == (desk.ran, world.reasons)
+
+
+async def test_what_is_injected_is_no_argument(tmp_path: Path) -> None:
+    """Nobody is asked about it, and no checkpoint has it because of that, whenever a version of the framework puts it in."""
+    desk = Desk(TestBehind().graph({}))
+    async with at_work():
+        (question,) = asked(await desk.begin())
+        assert {"order": "7", "amount": 5} == question.value["args"]
+    stored(desk.saver, tmp_path / "checkpoints")
+
+
+class TestBehind:
+    """What a middleware behind ours makes of a call that somebody has approved."""
+
+    @pytest.mark.parametrize("changed", [{"amount": 5000}, {"more": 1}, {"order": "8"}], ids=str)
+    @pytest.mark.parametrize("blocking", [False, True])
+    async def test_other_arguments(self, changed: dict[str, Any], blocking: bool) -> None:
+        """It does not run: nobody has approved that."""
+        desk = Desk(self.graph(changed))
+        async with at_work() as world:
+            answer = yes(await desk.begin())
+            config = {"configurable": {"thread_id": "1"}}
+            state = (
+                await anyio.to_thread.run_sync(desk.graph.invoke, answer, config) if blocking else await desk.go(answer)
+            )
+        assert "not permitted" in told(state)["c1"]
+        assert ([], ["not_approved"]) == (desk.ran, world.reasons)
+
+    async def test_the_same_arguments(self) -> None:
+        """Also such as a validator makes of them, and what is injected."""
+        desk = Desk(self.graph({}), ToolCall("refund", {"order": "7", "amount": "5"}, "c1"))
+        async with at_work():
+            assert {"c1": "refunded 5"} == told(await desk.go(yes(await desk.begin())))
+        assert [("7", 5)] == desk.ran
+
+    def graph(self, changed: dict[str, Any]) -> Callable[..., Any]:
+        class Changes(AgentMiddleware[Any, Any]):
+            def changed(self, request: Any) -> Any:
+                call = request.tool_call
+                return request.override(tool_call={**call, "args": {**call["args"], **changed}})
+
+            def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+                return handler(self.changed(request))
+
+            async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+                return await handler(self.changed(request))
+
+        def make(play: Any, saver: Any) -> Any:
+            refund = play.tools["refund"]
+
+            @tool("refund")
+            def injected(order: str, runtime: ToolRuntime, amount: int = 1) -> str:
+                """Refund an order."""
+                return refund(order, amount)
+
+            around = [TaskCredentials(play.gate), Changes()]
+            return create_agent(Model(turns=play.turns), [injected], middleware=around, checkpointer=saver)
+
+        return make
 
 
 class TestRestart:

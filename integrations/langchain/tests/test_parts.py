@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import anyio.to_thread
@@ -14,7 +14,8 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import BaseTool, StructuredTool, Tool, ToolException, tool
+from langchain.tools import InjectedState, InjectedStore, InjectedToolCallId, ToolRuntime
+from langchain_core.tools import BaseTool, InjectedToolArg, StructuredTool, Tool, ToolException, tool
 from langgraph.errors import GraphInterrupt, ParentCommand
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command, Interrupt, Send
@@ -143,6 +144,30 @@ class TestArguments:
             assert "read 7" == (await shown([single], "single", {"invoice": "7"})).content
             assert "globex" in (await shown([named], "named", {"invoice": "7"})).content
 
+    async def test_what_is_injected(self) -> None:
+        """However it is written; nothing else is hidden from who is asked, also not what a schema leaves out."""
+
+        def several(
+            invoice: str,
+            state: Annotated[dict[str, Any], InjectedState],
+            item: Annotated[str, InjectedState("item")],
+            store: Annotated[Any, InjectedStore()],
+            call: Annotated[str, InjectedToolCallId],
+            runtime: ToolRuntime[Any, Any],
+            maybe: Annotated[int | None, InjectedToolArg] = None,
+            *,
+            force: bool = False,
+        ) -> str:
+            """Read an invoice."""
+            return "read"
+
+        schema = {"type": "object", "properties": {"invoice": {"type": "string"}}}
+        every = {name: 1 for name in ("invoice", "state", "item", "store", "call", "runtime", "maybe", "force")}
+        for made in (StructuredTool.from_function(several), StructuredTool.from_function(several, args_schema=schema)):
+            known = KnownTools(GATE).find(made)
+            assert {"invoice", "maybe", "force"} == known.own(every).keys()
+            assert {"invoice", "force"} <= known.own({"invoice": 1, "force": True}).keys()
+
     async def test_a_tool_class(self) -> None:
         """With `_run` of its own, whose hints only a type checker knows."""
         async with at_work():
@@ -150,7 +175,7 @@ class TestArguments:
 
     async def test_a_tool_out_of_its_call(self) -> None:
         """A twin that somebody kept is of no use."""
-        twin, _ = KnownTools(GATE).find(Read())
+        twin = KnownTools(GATE).find(Read()).twin
         with pytest.raises(TaskError, match="without its call"):
             twin.invoke({"invoice": "7"})
 
@@ -219,7 +244,7 @@ class TestPauses:
             """Read."""
             raise pause
 
-        twin, _ = KnownTools(GATE).find(StructuredTool.from_function(spill, name="read"))
+        twin = KnownTools(GATE).find(StructuredTool.from_function(spill, name="read")).twin
         async with at_work():
             async with GATE.call("read", {"invoice": "7"}) as call:
                 with pytest.raises(type(pause)) as caught:
@@ -238,7 +263,7 @@ class TestPauses:
         blocking = StructuredTool.from_function(lambda invoice: pause(), name="read", description="-", args_schema=One)
         waiting = StructuredTool.from_function(coroutine=apause, name="read", description="-", args_schema=One)
         for it in (blocking, waiting):
-            twin, _ = KnownTools(GATE).find(it)
+            twin = KnownTools(GATE).find(it).twin
             async with at_work():
                 async with GATE.call("read", {"invoice": "7"}):
                     with pytest.raises(GraphInterrupt):
