@@ -27,6 +27,18 @@ class CredentialChecks(AdapterChecks):
             assert facts.get("redacted"), "the audit does not say that something was taken out"
 
     @WAYS
+    async def test_a_tool_that_spills_in_a_value(self, way: Way) -> None:
+        """The same, where a tool returns no text, but something that a framework makes text of."""
+        self.skip_unless(way)
+        async with open_scene(self) as scene:
+            play = await scene.play([ToolCall("spill_value", {"order": "7"}, "c1")], way=way)
+            assert scene.tools.ran[0].token, "the tool had no token that it could spill"
+            shown = play.shown.get("c1", "")
+            assert shown.count("[redacted]") == 3, f"the model was shown no gaps, but {play.shown}"
+            (facts,) = scene.told("call.finished")
+            assert facts.get("redacted"), "the audit does not say that something was taken out"
+
+    @WAYS
     async def test_a_tool_that_fails(self, way: Way) -> None:
         """Its error passes as the framework passes it, without the secrets in it, and is told."""
         self.skip_unless(way)

@@ -39,10 +39,8 @@ _STUCK: Final = 30.0
 _GATE: Final = ToolGate(
     {
         "refund": Requires(REFUND, _ORDER),
-        **{
-            name: Requires(READ, _ORDER)
-            for name in ("read_order", "read_far", "spill", "fail", "wait_here", "leave_behind", "reach_out")
-        },
+        **dict.fromkeys(("read_order", "read_far", "spill", "spill_value", "fail"), Requires(READ, _ORDER)),
+        **dict.fromkeys(("wait_here", "leave_behind", "reach_out"), Requires(READ, _ORDER)),
     }
 )
 

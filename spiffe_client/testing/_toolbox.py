@@ -45,6 +45,19 @@ class Ran:
     arguments: tuple[Any, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Spilled:
+    """Secrets in a value.
+
+    Attributes:
+        text: One of them.
+        more: The others.
+    """
+
+    text: str
+    more: list[str]
+
+
 class Toolbox:
     """Functions for a framework: each of them async, and once more for threads.
 
@@ -153,6 +166,15 @@ class Toolbox:
         """Return all secrets there are."""
         self._begin("spill", order)
         return "\n".join(("here it is:", self.ran[-1].token, *self._spilled))
+
+    async def spill_value(self, order: str) -> Any:
+        """Return all secrets there are, in a value with parts."""
+        return self.spill_value_blocking(order)
+
+    def spill_value_blocking(self, order: str) -> Any:
+        """Return all secrets there are, in a value with parts."""
+        self._begin("spill_value", order)
+        return Spilled(self.ran[-1].token, list(self._spilled))
 
     async def fail(self, order: str) -> str:
         """Fail, and say too much."""

@@ -113,6 +113,15 @@ class Raw(Broken):
             return await self.body(play, it)
 
 
+class CleansText(Broken):
+    """Cleans what is text, and nothing else."""
+
+    async def one(self, play: Play, it: ToolCall) -> Any:
+        async with self.call_of(play, it) as call:
+            result = await self.body(play, it)
+            return call.clean(result) if isinstance(result, str) else result
+
+
 class TracesRaw(Broken):
     """Cleans it for the model, and not for the tracer."""
 
@@ -215,7 +224,8 @@ BREAKS = {
     SharesTasks: "many_at_once",
     NoIds: "the_same_call_again",
     NoDefaults: "a_default_is_an_argument",
-    Raw: "a_tool_that_spills a_tool_that_fails",
+    Raw: "a_tool_that_spills a_tool_that_spills_in_a_value a_tool_that_fails",
+    CleansText: "a_tool_that_spills_in_a_value",
     TracesRaw: "a_tool_that_spills",
     Swallows: "a_tool_that_fails",
     NeverEnds: "what_a_tool_left_behind",
