@@ -91,10 +91,12 @@ class Scrubber:
         return clean if isinstance(value, str) else type(value)(clean.encode("latin-1"))
 
     def _clean(self, value: object, depth: int) -> object:
-        if isinstance(value, str | bytes | bytearray):
-            return self._leaf(value)
+        if type(value) is str:
+            return self.text(value)
         if type(value) in _PLAIN:
             return value
+        if isinstance(value, (str, bytes, bytearray)):
+            return self._leaf(value)
         if not isinstance(value, _CONTAINERS):
             return self._whole(value, depth)
         self._left -= 1
