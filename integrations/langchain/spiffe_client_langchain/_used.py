@@ -11,7 +11,8 @@ __all__ = ["UsedAnswers"]
 class UsedAnswers:
     """A folder with an empty file for each answer that was used; several processes may share it.
 
-    For `TaskCredentials(gate, used=…)`. What cannot be written there ends the run: no answer counts then.
+    For `TaskCredentials(gate, used=…)`. What cannot be written there ends the run: no answer counts then. A file may be
+    removed once the thread that the answer was given in is gone from where checkpoints are kept, and not before.
 
     Args:
         folder: Where; it is made if it is not there.

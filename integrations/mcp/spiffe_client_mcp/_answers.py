@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import httpx2
@@ -112,7 +112,7 @@ class Events:
     Args:
         scrubber: Cleans.
         most: How long one may be, in bytes.
-        seen: Is shown each message.
+        seen: Is shown each message, and may change it.
         resumable: Whether who reads it may ask for the rest in another request; if not, events have no ids, and
             the answer has to be among them.
 
@@ -125,7 +125,7 @@ class Events:
         self,
         scrubber: Scrubber,
         most: int,
-        seen: Callable[[Mapping[str, object]], None] | None = None,
+        seen: Callable[[dict[str, Any]], None] | None = None,
         *,
         resumable: bool = True,
     ) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import httpx2
 
@@ -20,6 +20,7 @@ __all__ = [
     "error_body",
     "listed_tools",
     "read_message",
+    "uncached",
 ]
 
 #: The code of the JSON-RPC error that a denial is.
@@ -134,6 +135,13 @@ def listed_tools(document: Mapping[str, object]) -> list[ListedTool]:
             defaults = {name: p["default"] for name, p in said if isinstance(p, dict) and "default" in p}
             found.append(ListedTool(tool["name"], defaults))
     return found
+
+
+def uncached(document: MutableMapping[str, Any]) -> None:
+    """Have a client not keep an answer: who asks for it next may be another task, about which nobody has decided."""
+    result = document.get("result")
+    if isinstance(result, dict):
+        result |= {"ttlMs": 0, "cacheScope": "private"}
 
 
 def error_body(number: str | int | None, text: str) -> bytes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack, suppress
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import httpx2
 from spiffe_client_httpx2 import AsyncSpiffeTransport
@@ -31,7 +31,14 @@ from spiffe_client_mcp._answers import (
 from spiffe_client_mcp._auth import auth_of
 from spiffe_client_mcp._credentials import Credentials
 from spiffe_client_mcp._flow import AnyAuth, send_with
-from spiffe_client_mcp._messages import SESSION_METHODS, Message, denied, listed_tools, read_message
+from spiffe_client_mcp._messages import (
+    SESSION_METHODS,
+    Message,
+    denied,
+    listed_tools,
+    read_message,
+    uncached,
+)
 
 __all__ = ["TaskTransport"]
 
@@ -229,10 +236,10 @@ class TaskTransport(httpx2.AsyncBaseTransport):
                 scrubber.count = 0
 
         headers = clean_headers(response.headers, scrubber)
+        seen = self._watcher(message)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "text/event-stream":
             # The rest of a call's answer in another request would be no part of the call: nobody can ask for it.
-            seen = self._learn if message.method == "tools/list" else None
             events = Events(scrubber, self._most, seen, resumable=self._is_sessions(message))
             stream = CleanStream(response, events, stack.pop_all(), message.id, ended)
             return httpx2.Response(response.status_code, headers=headers, stream=stream), False
@@ -241,18 +248,27 @@ class TaskTransport(httpx2.AsyncBaseTransport):
             body = await read_whole(response, self._most)
             if body and kind == "application/json":
                 document = clean_json(body, scrubber)
+                seen(document)
                 failed, body = is_failure(document), written(document)
-                if message.method == "tools/list":
-                    self._learn(document)
             else:
                 body = scrubber.clean(body)
         finally:
             ended()
         return httpx2.Response(response.status_code, headers=headers, content=body), failed
 
+    def _watcher(self, message: Message) -> Callable[[dict[str, Any]], None]:
+        """Return what each message of an answer is shown to, which may change it."""
+        if message.method == "tools/list":
+            return self._learn
+        return _nothing if message.tool or self._is_sessions(message) else uncached
+
     async def _send(self, request: httpx2.Request) -> httpx2.Response:
         self._sent.note(_shown(request))
         return await self._inner.handle_async_request(request)
+
+
+def _nothing(_: Mapping[str, object]) -> None:
+    pass
 
 
 def _copy(request: httpx2.Request, content: bytes | None = None) -> httpx2.Request:

@@ -103,6 +103,19 @@ async def test_resources_and_prompts(world: World, mode: str) -> None:
     ]
 
 
+@MODES
+async def test_attack_a_cached_answer(world: World, mode: str) -> None:
+    """What one task has read a client does not keep for another one, nor for nobody, though the server says it may."""
+    async with world.client(mode) as client:
+        async with world.task():
+            await client.read_resource("orders://all")
+        with pytest.raises(MCPError, match="no part of any task"):
+            await client.read_resource("orders://all")
+        async with world.me.task("x", [REFUND], tenant="globex"):
+            with pytest.raises(MCPError, match="not permitted"):
+                await client.read_resource("orders://all")
+
+
 async def test_a_session_of_somebody_else(world: World) -> None:
     """Its id is of no use to another agent, whatever its own token permits."""
     async with world.client("legacy") as client:

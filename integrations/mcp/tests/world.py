@@ -17,6 +17,7 @@ import uvicorn
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.auth.settings import AuthSettings
+from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import Context, MCPServer
 
 from spiffe_client import Workload
@@ -253,6 +254,7 @@ def _application(
         "tools",
         token_verifier=verifier,
         auth=auth,
+        cache_hints={"resources/read": CacheHint(ttl_ms=60_000, scope="public")},
         extensions=[CheckedTools(NEEDS, on_event=world.server_audit.append)],
         middleware=[CheckedMethods({"resources/read": READ}, on_event=world.server_audit.append)],
     )
