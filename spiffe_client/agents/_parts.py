@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from functools import lru_cache
-from types import SimpleNamespace
+from types import GetSetDescriptorType, MemberDescriptorType, SimpleNamespace
 from typing import Final
 
 import msgspec
@@ -22,21 +22,30 @@ _DECLARED: Final = (
 )
 _UNNAMED: Final = ("__pydantic_extra__", "__pydantic_private__")
 _ABSENT: Final = object()
+_SLOT: Final = (MemberDescriptorType, GetSetDescriptorType)
 
 
 @lru_cache(maxsize=256)
 def _declared(kind: type) -> tuple[str, ...] | None:
-    """Return the parts that a class declares, beside what its values have in a dictionary; None for no such class."""
-    if issubclass(kind, BaseException):
-        return ("args",)
+    """Return the parts that a class declares, beside what its values have in a dictionary; None for no such class.
+
+    Of the others, just those that are slots: reading what has code behind it may ask a database.
+    """
     attributes, members, *models = (getattr(kind, name, None) for name in _DECLARED)
-    if dataclasses.is_dataclass(kind):
-        return tuple(field.name for field in dataclasses.fields(kind))
-    if attributes is not None:
-        return tuple(field.name for field in attributes)
-    if members is not None:
-        return tuple(members)
-    return _UNNAMED if models != [None, None] or issubclass(kind, SimpleNamespace) else None
+    names: Iterable[str]
+    if issubclass(kind, BaseException):
+        names = ("args",)
+    elif dataclasses.is_dataclass(kind):
+        names = (field.name for field in dataclasses.fields(kind))
+    elif attributes is not None:
+        names = (field.name for field in attributes)
+    elif members is not None:
+        names = members
+    elif models != [None, None] or issubclass(kind, SimpleNamespace):
+        names = _UNNAMED
+    else:
+        return None
+    return tuple(name for name in names if isinstance(getattr(kind, name, None), _SLOT))
 
 
 def parts_of(value: object) -> dict[str, object] | None:

@@ -98,6 +98,26 @@ def test_all_else_stays(value: object) -> None:
     assert value is Scrubber().clean(value)
 
 
+def test_what_has_code_behind_it() -> None:
+    """Is not read: it may ask a database, or fail."""
+
+    class Lazy:
+        def __get__(self, it: object, owner: type) -> object:
+            if it is None:
+                return "default"
+            raise AssertionError("it was read")
+
+        def __set__(self, it: object, value: object) -> None:
+            pass
+
+    @dataclass
+    class Row:
+        a: Any
+        b: Any = Lazy()  # noqa: RUF009
+
+    assert "[redacted]" == Scrubber().clean(Row(JWT)).a
+
+
 def test_views_of_mappings() -> None:
     """They become lists, as there are none without a mapping."""
     assert ["[redacted]"] == Scrubber().clean({1: JWT}.values())
