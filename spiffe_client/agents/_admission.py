@@ -246,7 +246,7 @@ def recheck(call: Call, arguments: Mapping[str, object]) -> None:
     Raises:
         DeniedError: They were changed.
     """
-    if arguments and arguments_digest(arguments) != call.digest:
+    if (arguments_digest(arguments) if arguments else "") != call.digest:
         denied = _deny(call, "not_approved", "arguments", ("cause", "arguments_were_changed"))
         record_denial(call, denied.decision, None)
         raise denied

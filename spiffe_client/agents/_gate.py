@@ -24,8 +24,6 @@ __all__ = ["Answer", "Requires", "ToolGate"]
 
 #: A resource that is none: what cannot be part of a resource is on nobody's list.
 _NONE = "?"
-#: What is left of arguments that were all taken away: it has a digest, unlike those of a call without any.
-_NOTHING = {"": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,7 @@ class ToolGate:
             DeniedError: It is bound, and they were changed.
         """
         if bound := is_bound(call):
-            recheck(call, arguments if arguments or not call.digest else _NOTHING)
+            recheck(call, arguments)
         return bound
 
     def asks(self, call: Call) -> ApprovalRequest | None:
