@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import inspect
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -28,6 +29,10 @@ _LONGEST: Final = 4000
 #: Characters of base64url for 32 bytes, without padding.
 _DIGEST: Final = 43
 
+#: Most likely a slip of whoever wrote it.
+_NOWHERE: Final = "a call is denied: its resource %r names {%s}, and there is no argument and no task parameter of that name"
+
+_log = logging.getLogger("spiffe_client")
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
@@ -119,6 +124,8 @@ class ResourcePath:
             value = arguments[name] if name in arguments else params.get(name)
             text = value if type(value) is str else _segment(value)
             if not _fits(text):
+                if value is None:
+                    _log.warning(_NOWHERE, self.text, name)
                 return None
             values.append(text)
         return self._filled_in % tuple(values)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from spiffe_client.agents._spans import spanned
-from spiffe_client.errors import TaskEndedError, TokenError, TokenRequestError
+from spiffe_client.errors import ContractError, TaskEndedError, TokenError, TokenRequestError
 from spiffe_client.tokens import AccessToken, SecurityToken, TokenRequest
 
 if TYPE_CHECKING:
@@ -17,14 +17,10 @@ if TYPE_CHECKING:
     from spiffe_client.agents._call import Call
     from spiffe_client.agents._task import Task
     from spiffe_client.http import TokenAuth
-    from spiffe_client.policy import Action
+    from spiffe_client.policy import Action, Contract
     from spiffe_client.tokens import TokenBroker
 
-__all__ = [
-    "Authority",
-    "Root",
-    "authority_of",
-]
+__all__ = ["Authority", "Root", "authority_of", "check_tokens"]
 
 #: The type of the authorization details that bind a token to one call (RFC 9396 §2).
 _CALL_DETAILS: Final = "agent_call"
@@ -193,6 +189,20 @@ class Root(Authority):
         self.left = [self._root]
 
 
+def check_tokens(contract: Contract, broker: TokenBroker | None) -> None:
+    """Return if the actions of a contract can have the tokens that they need.
+
+    Raises:
+        ContractError: There is one that needs any, and nowhere to get it.
+    """
+    needy = next((name for name, action in contract.actions.items() if action.needs_token), None)
+    if needy is not None and broker is None:
+        raise ContractError(
+            f"the action {needy} is called with a token, and there is no token broker: give token_broker=",
+            path=f"actions.{needy}.audience",
+        )
+
+
 def authority_of(task: Task, call: Call) -> Authority | None:
     """Return what a call is made with; None if its action has no token.
 
@@ -210,8 +220,7 @@ def authority_of(task: Task, call: Call) -> Authority | None:
     found = task.authorities.get(key)
     if found is None:
         broker = task.host.tokens
-        if broker is None:
-            raise TokenRequestError(f"{call.action} needs a token, and this agent host has no token broker")
+        assert broker is not None  # as `check_tokens` has seen
         if action.sensitive and call.digest is None:
             raise TokenRequestError(
                 f"no token can be bound to the arguments of {call.action}: they are no JSON"

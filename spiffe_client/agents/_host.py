@@ -16,6 +16,7 @@ from spiffe_client._agenda import Agenda
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._service import Service
 from spiffe_client.agents._attenuation import Terms
+from spiffe_client.agents._authority import check_tokens
 from spiffe_client.agents._budget import Budget, Rate
 from spiffe_client.agents._endings import Ending
 from spiffe_client.agents._loop import HostLoop
@@ -117,11 +118,13 @@ class AgentHost:
         """Start; idempotent.
 
         Raises:
-            ContractError: The contract is another agent's, another environment's, or has expired.
+            ContractError: The contract is another agent's, another environment's, or has expired; or its
+                actions need tokens, and there is nowhere to get them.
             SourceError: There is no identity.
         """
         if self._service is None and self.stopped is None:
             self.standing.check()
+            check_tokens(self.contract, self.tokens)
             self._loop = HostLoop()
             self._service = Service(self._agenda.run, name="spiffe-client agent", crashed=self._crashed)
             self.identity.after_publish(self._identity_changed)

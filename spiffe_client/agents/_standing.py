@@ -80,7 +80,8 @@ class Standing:
         agent = self._contract.agent
         if self._environment != agent.environment:
             raise ContractError(
-                f"the contract is for the environment {agent.environment!r}, and this is {self._environment!r}",
+                f"the contract is for the environment {agent.environment!r}, and this is "
+                + (repr(self._environment) if self._environment else "not said to be any: give environment="),
                 path="agent.environment",
             )
         self._identity.x509_svid  # noqa: B018 - raises if there is none

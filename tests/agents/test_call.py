@@ -12,7 +12,7 @@ from tests.support.agent_world import AGENT, AgentWorld, contract
 from tests.support.manual_clock import settle
 
 from spiffe_client.agents import Call, Task, arguments_digest, current_call
-from spiffe_client.errors import DecisionUnavailableError, DeniedError, TaskEndedError, TaskError
+from spiffe_client.errors import ContractError, DecisionUnavailableError, DeniedError, TaskEndedError, TaskError
 from spiffe_client.policy import Approval, ApprovalRequest, CallbackApprover, Decision, Question
 
 pytestmark = pytest.mark.anyio
@@ -246,12 +246,12 @@ class TestDenied:
         assert ["missing_scope"] == world.reasons
 
     async def test_without_the_token_it_needs(self) -> None:
-        """A host without a token broker denies it, before the tool runs."""
+        """A host without a token broker does not open, and says which action has nothing to be called with."""
         action = {"audience": ["https://billing.prod.example"], "scopes": ["invoices:read"]}
-        async with AgentWorld(contract(actions={READ: action}, delegates={})).running() as world:
-            async with task_of(world, READ) as task:
-                error = await denied(task, READ)
-        assert ("token_refused", "TokenRequestError") == (error.reason, type(error.__cause__).__name__)
+        with pytest.raises(ContractError, match=r"the action invoices:read .* give token_broker=") as failed:
+            async with AgentWorld(contract(actions={READ: action}, delegates={})).running():
+                raise AssertionError("it opened")
+        assert "actions.invoices:read.audience" == failed.value.path
 
 
 class TestDecisionPoints:
