@@ -24,8 +24,6 @@ _HOLE: Final = re.compile(r"\{([A-Za-z_]\w*)\}\Z")
 #: Of an integer that is a name, at most.
 _BITS: Final = 256
 
-#: Characters of arguments that a person is shown.
-_LONGEST: Final = 4000
 #: Characters of base64url for 32 bytes, without padding.
 _DIGEST: Final = 43
 
@@ -64,10 +62,7 @@ def arguments_text(arguments: Mapping[str, object], digest: str) -> str | None:
     """
     if not arguments:
         return ""
-    text = _encoder.encode(arguments).decode() if arguments_digest(arguments) == digest else None
-    if text is None or len(text) <= _LONGEST:
-        return text
-    return f"{text[:_LONGEST]}… ({len(text) - _LONGEST} more)"
+    return _encoder.encode(arguments).decode() if arguments_digest(arguments) == digest else None
 
 
 def _finite(value: object) -> bool:

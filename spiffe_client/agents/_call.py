@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Final, NoReturn, Self, TypeVar
 
 import anyio
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Call"]
 
 _T = TypeVar("_T")
+
+#: Characters of arguments that a person is shown.
+_LONGEST: Final = 4000
 
 
 class Call(CallCredentials):
@@ -203,7 +206,11 @@ class Call(CallCredentials):
         if self._arguments is None or self.digest is None:
             return None
         text = arguments_text(self._arguments, self.digest)
-        return None if text is None else scrubbed(text, ())[0]
+        if text is None:
+            return None
+        clean, _ = scrubbed(text, ())  # before it is cut: half a token is none to look at
+        more = len(clean) - _LONGEST
+        return f"{clean[:_LONGEST]}… ({more} more)" if more > 0 else clean
 
     def secrets(self) -> list[str]:
         """Return the texts that must not get out with what comes back."""

@@ -39,9 +39,10 @@ async def refund(order: str, **more: Any) -> str:
     [
         ({"amount": 5, "why": "because \u202e"}, '{"amount":5,"order":"7","why":"because \u202e"}'),
         ({"note": f"use {JWT}"}, '{"note":"use [redacted]","order":"7"}'),
+        ({"note": "x" * 3980 + JWT}, '{"note":"' + "x" * 3980 + "[redacted]\"… (13 more)"),
         ({"note": "x" * 4000}, f'{{"note":"{"x" * 3991}… (23 more)'),
     ],
-    ids=["json", "a token", "long"],
+    ids=["json", "a token", "a token at the end", "long"],
 )
 async def test_the_arguments(arguments: dict[str, Any], shown: str) -> None:
     """They are what is approved, so they are shown: sorted, without secrets, cut where they are long."""
