@@ -67,9 +67,9 @@ def main() -> int:
             continue
         print(f"measuring {', '.join(names)} …", file=sys.stderr, flush=True)
         figures += [f for f in measure() if not only or f.figure in only]
-    if args.json:
-        args.json.write_text(json.dumps([f.as_json() for f in figures], indent=2, ensure_ascii=False) + "\n")
-    else:
+        if args.json:  # each time: who stops it keeps what was measured
+            args.json.write_text(json.dumps([f.as_json() for f in figures], indent=2, ensure_ascii=False) + "\n")
+    if not args.json:
         print(_table(figures))
     return 0
 
