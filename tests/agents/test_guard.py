@@ -159,14 +159,14 @@ class TestLooks:
     async def test_a_slip_in_the_resource(self, world: AgentWorld, caplog: pytest.LogCaptureFixture) -> None:
         """The call is denied, and the log says which name there is nowhere."""
 
-        @guard(requires=READ, resource="tenants/{tennant}/invoices/{invoice}")
+        @guard(requires=READ, resource="tenants/{firm}/invoices/{invoice}")
         async def tool(invoice: str) -> None:
             raise AssertionError("it ran")
 
         async with task_of(world):
             with pytest.raises(DeniedError):
                 await tool("7")
-        assert "names {tennant}, and there is no argument and no task parameter" in caplog.text
+        assert "names {firm}, and there is no argument and no task parameter" in caplog.text
 
     @pytest.mark.parametrize("resource", ["a//b", "a/{b", "a/*", "../x", "a/{}", "/a"])
     def test_malformed_resources(self, resource: str) -> None:
