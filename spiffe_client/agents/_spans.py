@@ -38,7 +38,8 @@ _awake()
 def _tracer() -> Any:
     """Return a tracer of the global provider; None if there is none that would keep a span."""
     api = sys.modules.get(_API)
-    if api is None:  # nobody has imported it, so nobody has given it a provider
+    # Nobody has imported it, or another thread is at it: so nobody has given it a provider.
+    if api is None or not hasattr(api, "get_tracer_provider"):
         return None
     provider = api.get_tracer_provider()
     return None if isinstance(provider, api.ProxyTracerProvider) else provider.get_tracer("spiffe_client")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -56,9 +57,12 @@ async def test_a_call(spans: InMemorySpanExporter, anyio_backend: str) -> None:
     assert "secret" not in failed.to_json()
 
 
-async def test_without_opentelemetry(monkeypatch: pytest.MonkeyPatch, anyio_backend: str) -> None:
-    """Nothing is missing."""
+@pytest.mark.parametrize("half", [False, True], ids=["not imported", "half imported"])
+async def test_without_opentelemetry(half: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is missing, also while another thread is about to import it."""
     monkeypatch.delitem(sys.modules, "opentelemetry.trace")
+    if half:
+        monkeypatch.setitem(sys.modules, "opentelemetry.trace", ModuleType("opentelemetry.trace"))
     async with AgentWorld(deciders=[Yes()]).running() as world:
         async with world.host.task("x", [READ], tenant="acme") as task:
             async with task.call(READ, INVOICE):
