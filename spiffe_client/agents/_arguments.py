@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hashlib
 import inspect
 import logging
@@ -26,6 +26,7 @@ _BITS: Final = 256
 
 #: Characters of base64url for 32 bytes, without padding.
 _DIGEST: Final = 43
+_URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 #: Most likely a slip of whoever wrote it.
 _NOWHERE: Final = "a call is denied: its resource %r names {%s}, and there is no argument and no task parameter of that name"
@@ -50,7 +51,8 @@ def arguments_digest(arguments: Mapping[str, object]) -> str | None:
             return None
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
-    return base64.urlsafe_b64encode(hashlib.sha256(text).digest())[:_DIGEST].decode()
+    # As `base64.urlsafe_b64encode`, in one step fewer: there is one for each call.
+    return binascii.b2a_base64(hashlib.sha256(text).digest()).translate(_URLSAFE)[:_DIGEST].decode()
 
 
 def arguments_text(arguments: Mapping[str, object], digest: str) -> str | None:

@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Self, TypeVar
 
-import anyio
-
 from spiffe_client._door import Door
 from spiffe_client.agents._admission import admit, consult, refused, same_call, take_turn
 from spiffe_client.agents._arguments import arguments_digest, arguments_text
 from spiffe_client.agents._authority import authority_of
 from spiffe_client.agents._context import CALL
 from spiffe_client.agents._credentials import CallCredentials
-from spiffe_client.agents._loop import cancel_on
 from spiffe_client.agents._records import Outcome, record_call
+from spiffe_client.agents._scope import Scope
 from spiffe_client.agents._scrub import scrub_error, scrubbed
 from spiffe_client.agents._spans import CallSpan, call_span
 from spiffe_client.agents._taking_back import give_back, withdraw_single
@@ -60,7 +58,7 @@ class Call(CallCredentials):
     __slots__ = (
         "_arguments",
         "_begun_at",
-        "_door",
+        "_in_task_scope",
         "_inside",
         "_open",
         "_outer",
@@ -109,8 +107,8 @@ class Call(CallCredentials):
         self.token: AccessToken | None = None
         self.redacted: int = 0
         self.authority: Authority | None = None
-        self._door: Door | None = None
-        self._scope: anyio.CancelScope | None = None
+        self._scope: Scope | None = None
+        self._in_task_scope = False  # where that of its task will do, it has none
         self._inside = False
         self._outer: Call | None = None
         self._span: CallSpan | None = None
@@ -125,10 +123,11 @@ class Call(CallCredentials):
         return f"Call({self.id}, {self.action!r:.60}, {'open' if self._open else 'closed'})"
 
     async def __aenter__(self) -> Self:
-        door, scope = self.task.inside()
+        scope = self.task.inside()
         self._begin()
-        self._door, self._scope = door, scope  # from here on the task's end is this one's, too
-        scope.__enter__()
+        self._scope, self._in_task_scope = scope, scope is None  # from here on the task's end is this one's
+        if scope is not None:
+            scope.__enter__()
         try:
             decision = admit(self)
             if decision.obligations or self.task.host.points is not None:
@@ -139,8 +138,9 @@ class Call(CallCredentials):
             self._enter(decision)
         except BaseException as error:  # noqa: BLE001 - raised below, as a denial where it is one
             self._leave()
-            scope.__exit__(type(error), error, error.__traceback__)
-            told = refused(self, self.task.ending() if scope.cancelled_caught else error)
+            if scope is not None:
+                scope.__exit__(type(error), error, error.__traceback__)
+            told = refused(self, self.task.ending() if scope is not None and scope.caught else error)
             await give_back(self.task, self._single)  # what came, and too late
             raise told from told.__cause__
         return self
@@ -148,14 +148,15 @@ class Call(CallCredentials):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        assert self._scope is not None
+        scope = self._scope
         self._leave()
         passes = kind is not None and not issubclass(kind, Exception)
         try:
-            self._scope.__exit__(kind, error, trace)
+            if scope is not None:
+                scope.__exit__(kind, error, trace)
         finally:  # the scope raises if it is left in the wrong order, as in a generator
             # What a thread, which cannot be stopped, brings back after the end is nobody's any more.
-            caught = self._scope.cancelled_caught or (self.task.ended is not None and not passes)
+            caught = (scope is not None and scope.caught) or (self.task.ended is not None and not passes)
             self._record(error, cancelled=caught or passes)
         if self._single:
             await give_back(self.task, self._single)
@@ -237,12 +238,12 @@ class Call(CallCredentials):
         if left:
             raise TaskError("the tool failed, and its error is not shown: a credential is in it") from None
 
-    def cancel(self) -> None:
-        """End it; from any thread."""
+    def cancel(self) -> bool:
+        """End it, from any thread; return whether its task's scope has to be cancelled for that."""
         self._open = False
-        scope, door = self._scope, self._door
-        if scope is not None and door is not None:
-            cancel_on(door, scope)
+        if self._scope is not None:
+            self._scope.cancel()
+        return self._in_task_scope
 
     @property
     def seconds(self) -> float:
@@ -281,8 +282,8 @@ class Call(CallCredentials):
 
     async def _consult(self, decision: Decision) -> Decision:
         # On the host's loop, for a thread, which nobody can cancel: so it is this that ends with its task.
-        with anyio.CancelScope() as self._scope:
-            self._door = Door()
+        scope = self._scope = Scope(Door())
+        with scope:
             self.task.refuse(self.task.host.clock.monotonic())
             return await consult(self, decision)
         raise self.task.ending()

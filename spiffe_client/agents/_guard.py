@@ -64,17 +64,7 @@ def guard(
     if _is(inspect.isgeneratorfunction, function) or _is(inspect.isasyncgenfunction, function):
         raise TypeError(f"{function!r} is a generator, which runs after its call has ended: return a list")
     tool = _Tool(function, requires, ResourcePath(resource), classification)
-    if _is(inspect.iscoroutinefunction, function):
-
-        async def guarded(*args: Any, **kwargs: Any) -> Any:
-            return await tool.call(args, kwargs)
-
-        return tool.dress(guarded)
-
-    def guarded_blocking(*args: Any, **kwargs: Any) -> Any:
-        return tool.call_blocking(args, kwargs)
-
-    return tool.dress(guarded_blocking)
+    return tool.guarded() if _is(inspect.iscoroutinefunction, function) else tool.guarded_blocking()
 
 
 def _is(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
@@ -114,7 +104,7 @@ class _Tool:
         if hidden := sorted(resource.holes & self._injected.keys()):
             raise ValueError(f"the resource {resource.text!r} names {hidden[0]!r}, which is injected")
 
-    def dress(self, guarded: Callable[..., Any]) -> Callable[..., Any]:
+    def _dress(self, guarded: Callable[..., Any]) -> Callable[..., Any]:
         """Make the guarded function look like the tool, without a way to the unguarded one."""
         update_wrapper(
             guarded, self._function, assigned=("__module__", "__name__", "__qualname__", "__doc__")
@@ -145,24 +135,32 @@ class _Tool:
         if is_bound(call):
             recheck(call, self._parameters.bind(args, kwargs))
 
-    async def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a coroutine function."""
-        async with self._call(current_task(), args, kwargs) as call:
-            try:
-                self._recheck(call, args, kwargs)
-                result = await self._function(*args, **self._given(call, kwargs))
-            except BaseException as error:
-                call.clean_error(error)
-                raise
-            return call.clean(result)
+    def guarded(self) -> Callable[..., Any]:
+        """Return the guarded coroutine function."""
 
-    def call_blocking(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a function."""
-        with self._call(current_task(), args, kwargs) as call:
-            try:
-                self._recheck(call, args, kwargs)
-                result = self._function(*args, **self._given(call, kwargs))
-            except BaseException as error:
-                call.clean_error(error)
-                raise
-            return call.clean(result)
+        async def guarded(*args: Any, **kwargs: Any) -> Any:
+            async with self._call(current_task(), args, kwargs) as call:
+                try:
+                    self._recheck(call, args, kwargs)
+                    result = await self._function(*args, **self._given(call, kwargs))
+                except BaseException as error:
+                    call.clean_error(error)
+                    raise
+                return call.clean(result)
+
+        return self._dress(guarded)
+
+    def guarded_blocking(self) -> Callable[..., Any]:
+        """Return the guarded function."""
+
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            with self._call(current_task(), args, kwargs) as call:
+                try:
+                    self._recheck(call, args, kwargs)
+                    result = self._function(*args, **self._given(call, kwargs))
+                except BaseException as error:
+                    call.clean_error(error)
+                    raise
+                return call.clean(result)
+
+        return self._dress(guarded)

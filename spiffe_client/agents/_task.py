@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
-import anyio
-
 from spiffe_client._door import Door
 from spiffe_client.agents._attenuation import Terms, attenuate
 from spiffe_client.agents._budget import Budget
@@ -17,8 +15,8 @@ from spiffe_client.agents._context import TASK
 from spiffe_client.agents._denials import refusal
 from spiffe_client.agents._endings import Ending, ended
 from spiffe_client.agents._in_thread import QUIET, InThread
-from spiffe_client.agents._loop import cancel_on
 from spiffe_client.agents._register import strike
+from spiffe_client.agents._scope import Scope
 from spiffe_client.errors import TaskEndedError, TaskError
 
 if TYPE_CHECKING:
@@ -84,8 +82,7 @@ class Task(InThread):
     counted: dict[str, int] | None = None
     facts: tuple[tuple[str, str], dict[str, str | int | float | bool]] | None = None
     _begun_at: float = 0.0
-    _door: Door | None = None
-    _scope: anyio.CancelScope | None = None
+    _scope: Scope | None = None
     _outside: Task | None = None
 
     def __init__(
@@ -127,14 +124,13 @@ class Task(InThread):
         return f"Task({self.id[:8]}, {self.purpose!r:.60}, {how})"
 
     async def __aenter__(self) -> Self:
-        if self._door is not None:
+        if self._scope is not None:
             raise TaskError("this task was begun before; make a new one")
-        self._door = self.host.loop.door()
+        self._scope = Scope(self.host.loop.door())  # before anybody knows of it who may end it
         self._begun_at = self.host.clock.monotonic()
         self.deadline = self._begun_at + self.terms.seconds
         if self.parent is not None:
             self.deadline = min(self.deadline, self.parent.deadline)
-        self._scope = anyio.CancelScope()  # before anybody knows of it who may end it
         try:
             self.host.begin(self)
         except BaseException:  # what did not begin is no task whose calls could be made
@@ -142,6 +138,7 @@ class Task(InThread):
             strike(self.host, self)
             raise
         self._scope.__enter__()
+        self._scope.note_place()
         self._outside = TASK.get()
         TASK.set(self)
         return self
@@ -158,7 +155,7 @@ class Task(InThread):
         finally:
             await self.host.finish(self)
         early = self.ended is not None and self.ended[0] not in QUIET
-        if self._scope.cancelled_caught or (early and kind is None):
+        if self._scope.caught or (early and kind is None):
             raise self.ending() from None
         return False
 
@@ -249,17 +246,16 @@ class Task(InThread):
         # What they are made with goes first: a call that is slow to end has nothing to go on with.
         for authority in list(self.authorities.values()):
             authority.withdraw(error)
-        for call in list(self.calls.values()):
-            call.cancel()
-        if how not in QUIET and self._scope is not None and self._door is not None:
-            cancel_on(self._door, self._scope)
+        inside = [call.cancel() for call in list(self.calls.values())]
+        if self._scope is not None and (how not in QUIET or any(inside)):
+            self._scope.cancel()
 
-    def inside(self) -> tuple[Door, anyio.CancelScope]:
-        """Return the way into the event loop that this code runs on, and a new cancel scope there."""
-        if self._scope is not None and self._door is not None and self._door.here:
-            # One of the task's own kind costs less than asking which kind is needed here.
-            return self._door, type(self._scope)()
-        return Door(), anyio.CancelScope()
+    def inside(self) -> Scope | None:
+        """Return a cancel scope for a call that this code is about to make; None where the task's own will do."""
+        scope = self._scope
+        if scope is None:
+            return Scope(Door())
+        return None if scope.innermost else scope.another()
 
     def ending(self) -> TaskEndedError:
         """Make the error for who comes too late."""
@@ -276,7 +272,7 @@ class Task(InThread):
             TaskEndedError: It is not, or the host was stopped.
         """
         if self.ended is None:
-            if self._door is None:
+            if self._scope is None:
                 raise TaskError("this task has not begun: use `async with me.task(…) as task:`")
             if self.host.stopped is not None:
                 self.end("stopped", f"the agent was stopped: {self.host.stopped}")

@@ -449,7 +449,7 @@ class TestEnd:
 
         async with anyio.create_task_group() as group:
             async with task_of(world) as task:
-                group.start_soon(anyio.to_thread.run_sync, elsewhere, task.call(READ, INVOICE), task.inside()[0].soon)
+                group.start_soon(anyio.to_thread.run_sync, elsewhere, task.call(READ, INVOICE), task._scope.door.soon)
                 await begun.wait()
         assert ["not permitted: the task has finished"] == said
 

@@ -1,0 +1,186 @@
+"""What cancels a call: its task's cancel scope where nothing is between, else one of its own."""
+
+from __future__ import annotations
+
+import anyio
+import anyio.to_thread
+import pytest
+from tests.support.agent_world import AUDITOR, AgentWorld
+from tests.support.manual_clock import settle
+
+from spiffe_client._door import Door
+from spiffe_client.agents import Call, Task
+from spiffe_client.agents._scope import Scope
+from spiffe_client.errors import TaskEndedError
+
+pytestmark = pytest.mark.anyio
+
+READ, INVOICE = "invoices:read", "tenants/acme/invoices/7"
+
+
+def task_of(world: AgentWorld) -> Task:
+    return world.host.task("close the March books", [READ], tenant="acme")
+
+
+async def going_on(call: Call, begun: anyio.Event) -> None:
+    async with call:
+        begun.set()
+        await anyio.sleep_forever()
+
+
+class TestShields:
+    async def test_between_task_and_call(self, world: AgentWorld) -> None:
+        """The kill switch is for guarded calls: who shields the code around one does not keep it going."""
+        begun = anyio.Event()
+
+        async def work() -> None:
+            with pytest.raises(TaskEndedError, match="enough"):
+                async with task_of(world) as task:
+                    with anyio.fail_after(20, shield=True):
+                        with pytest.raises(TaskEndedError, match="enough"):
+                            await going_on(task.call(READ, INVOICE), begun)
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(work)
+                await begun.wait()
+                world.host.stop("enough")
+        assert ["cancelled"] == [facts["outcome"] for facts in world.told("call.finished")]
+
+    async def test_around_the_task(self, world: AgentWorld) -> None:
+        """It is from what is outside of it."""
+        begun = anyio.Event()
+
+        async def work() -> None:
+            with anyio.fail_after(20, shield=True), pytest.raises(TaskEndedError, match="enough"):
+                async with task_of(world) as task:
+                    await going_on(task.call(READ, INVOICE), begun)
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(work)
+                await begun.wait()
+                world.host.stop("enough")
+
+
+class TestEnds:
+    @pytest.mark.parametrize("how", ["finished", "failed", "cancelled", "stopped"])
+    @pytest.mark.parametrize("in_thread", [False, True])
+    async def test_from_elsewhere(self, world: AgentWorld, how: str, in_thread: bool) -> None:
+        """However a task ends, and whoever ends it, a call that runs in its own place is cancelled."""
+        begun = anyio.Event()
+        tasks: list[Task] = []
+
+        async def work() -> None:
+            with pytest.raises(TaskEndedError):
+                async with task_of(world) as task:
+                    tasks.append(task)
+                    await going_on(task.call(READ, INVOICE), begun)
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(work)
+                await begun.wait()
+                if in_thread:
+                    await anyio.to_thread.run_sync(tasks[0].end, how)
+                else:
+                    tasks[0].end(how)  # type: ignore[arg-type]
+        assert ["cancelled"] == [facts["outcome"] for facts in world.told("call.finished")]
+
+    async def test_while_a_tool_does_not_listen(self, world: AgentWorld) -> None:
+        """It is told again and again, as cancel scopes do, and not once."""
+        begun, told = anyio.Event(), []
+
+        async def work() -> None:
+            with pytest.raises(TaskEndedError, match="enough"):
+                async with task_of(world) as task, task.call(READ, INVOICE):
+                    begun.set()
+                    for _ in range(3):
+                        try:
+                            await anyio.sleep_forever()
+                        except anyio.get_cancelled_exc_class():
+                            told.append("no")
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(work)
+                await begun.wait()
+                world.host.stop("enough")
+                await settle()
+        assert ["no"] * 3 == told
+
+    async def test_cancelled_by_the_caller(self, world: AgentWorld) -> None:
+        """That is no end of the task's: the cancellation passes, and nothing is made of it."""
+        begun = anyio.Event()
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+
+                async def work() -> None:
+                    async with task_of(world) as task:
+                        await going_on(task.call(READ, INVOICE), begun)
+
+                group.start_soon(work)
+                await begun.wait()
+                group.cancel_scope.cancel()
+        assert ["cancelled"] == [facts["outcome"] for facts in world.told("task.ended")]
+
+
+class TestPlaces:
+    async def test_where_it_is_the_innermost(self, world: AgentWorld, anyio_backend_name: str) -> None:
+        """anyio keeps that where it did; should it move, calls have scopes of their own and are slower."""
+        known = anyio_backend_name == "asyncio"
+        async with task_of(world) as task:
+            scope = task._scope
+            assert scope is not None
+            assert known is scope.innermost
+            assert known is (task.inside() is None)
+            with anyio.CancelScope():
+                assert not scope.innermost
+            async with task.delegate(AUDITOR, [READ]) as child:
+                assert child._scope is not None
+                assert (False, known) == (scope.innermost, child._scope.innermost)
+            assert known is scope.innermost
+            async with anyio.create_task_group() as group:
+
+                async def elsewhere() -> None:
+                    assert not scope.innermost
+                    assert task.inside() is not None
+
+                group.start_soon(elsewhere)
+            assert not await anyio.to_thread.run_sync(lambda: scope.innermost)
+
+            def on_another_loop() -> None:
+                async def look() -> None:
+                    assert not scope.innermost
+                    other = task.inside()
+                    assert other is not None
+                    assert other.door is not scope.door
+
+                anyio.run(look)
+
+            await anyio.to_thread.run_sync(on_another_loop)
+            assert known is scope.innermost
+        assert not scope.innermost
+
+    async def test_where_nobody_knows(self, world: AgentWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With an anyio that keeps it elsewhere each call has its own, and ends with its task as well."""
+        monkeypatch.setattr("spiffe_client.agents._scope._STATES", "nowhere")
+        begun = anyio.Event()
+
+        async def work() -> None:
+            with pytest.raises(TaskEndedError, match="enough"):
+                async with task_of(world) as task:
+                    assert task.inside() is not None
+                    await going_on(task.call(READ, INVOICE), begun)
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(work)
+                await begun.wait()
+                world.host.stop("enough")
+
+    async def test_noted_elsewhere(self, anyio_backend_name: str) -> None:
+        """Only where it was entered: a scope that is not this code's own is never its innermost."""
+        with Scope(Door()) as outer, Scope(outer.door):
+            outer.note_place()
+            assert not outer.innermost
