@@ -15,6 +15,8 @@ from spiffe_client.agents._context import current_task
 from spiffe_client.agents._denials import denial, refusal
 from spiffe_client.agents._records import record_denial
 from spiffe_client.policy import Approval, ApprovalRequest
+from spiffe_client.policy._contract_parts import CLASSIFICATIONS
+from spiffe_client.policy._contract_rules import ACTION_NAME, is_action_name
 
 if TYPE_CHECKING:
     from spiffe_client.agents._task import Task
@@ -33,12 +35,25 @@ class Requires:
     Attributes:
         action: The action, as the contract calls it.
         resource: What it touches, with the tool's arguments in braces; see `guard`.
-        classification: How confidential that is.
+        classification: How confidential that is: a `policy.Classification`, or empty.
+
+    Raises:
+        ValueError: No contract can have such an action, or there is no such classification.
     """
 
     action: str
     resource: str = ""
     classification: str = ""
+
+    def __post_init__(self) -> None:
+        # It would be denied at each call, with a reason that sounds like the contract's.
+        if not is_action_name(self.action):
+            raise ValueError(
+                f"the tool requires {self.action!r:.100}, and an action is called by {ACTION_NAME}"
+            )
+        if self.classification and self.classification not in CLASSIFICATIONS:
+            known = ", ".join(CLASSIFICATIONS)
+            raise ValueError(f"there is no classification {self.classification!r:.100}, only {known}")
 
 
 class ToolGate:

@@ -11,6 +11,7 @@ from spiffe_client.agents._admission import is_bound, recheck
 from spiffe_client.agents._arguments import Parameters, ResourcePath
 from spiffe_client.agents._call import Call
 from spiffe_client.agents._context import current_task
+from spiffe_client.agents._gate import Requires
 
 if TYPE_CHECKING:
     from spiffe_client.agents._task import Task
@@ -57,13 +58,14 @@ def guard(
 
     Raises:
         TypeError: The tool is a generator: it would run after its call has ended.
-        ValueError: The resource is malformed, or an argument it names is injected.
+        ValueError: The resource is malformed, or an argument it names is injected; or no contract can have
+            such an action, or there is no such classification.
     """
     if function is None:
         return lambda tool: guard(tool, requires=requires, resource=resource, classification=classification)
     if _is(inspect.isgeneratorfunction, function) or _is(inspect.isasyncgenfunction, function):
         raise TypeError(f"{function!r} is a generator, which runs after its call has ended: return a list")
-    tool = _Tool(function, requires, ResourcePath(resource), classification)
+    tool = _Tool(function, Requires(requires, resource, classification))
     return tool.guarded() if _is(inspect.iscoroutinefunction, function) else tool.guarded_blocking()
 
 
@@ -89,20 +91,18 @@ def _name(hint: object) -> str:
 class _Tool:
     """A tool, and what is known of it before it is called."""
 
-    def __init__(
-        self, function: Callable[..., Any], requires: str, resource: ResourcePath, classification: str
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], rule: Requires) -> None:
         hints = _hints(function)
         names = {name: _name(hint) for name, hint in hints.items() if name != "return"}
         self._function = function
-        self._requires = requires
-        self._resource = resource
-        self._classification = classification
+        self._requires = rule.action
+        self._resource = ResourcePath(rule.resource)
+        self._classification = rule.classification
         self._injected = {name: _INJECTED[kind] for name, kind in names.items() if kind in _INJECTED}
         self._parameters = Parameters(function, frozenset(self._injected))
         self._hints = {name: hint for name, hint in hints.items() if name not in self._injected}
-        if hidden := sorted(resource.holes & self._injected.keys()):
-            raise ValueError(f"the resource {resource.text!r} names {hidden[0]!r}, which is injected")
+        if hidden := sorted(self._resource.holes & self._injected.keys()):
+            raise ValueError(f"the resource {rule.resource!r} names {hidden[0]!r}, which is injected")
 
     def _dress(self, guarded: Callable[..., Any]) -> Callable[..., Any]:
         """Make the guarded function look like the tool, without a way to the unguarded one."""

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from spiffe_client.policy._contract import Contract
     from spiffe_client.policy._contract_parts import Action, Agent, Window, Workflow
 
-__all__ = ["check_contract", "key"]
+__all__ = ["ACTION_NAME", "check_contract", "is_action_name", "key"]
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 #: What an action is called: one word in audits, tickets and on the command line.
+ACTION_NAME: Final = "one word of at most 128 of A-Z a-z 0-9 _ . : / -"
 _ACTION: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}\Z")
 #: One scope (RFC 6749 §3.3): printable ASCII without space, quotation mark and backslash.
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+\Z")
@@ -27,6 +28,11 @@ _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+\Z")
 _AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,2048}\Z")
 #: An absolute URI without fragment (RFC 8707 §2, RFC 3986 §4.3).
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x24-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e%]+\Z")
+
+
+def is_action_name(text: str) -> bool:
+    """Say whether an action can be called this: `ACTION_NAME`, in words."""
+    return _ACTION.match(text) is not None
 
 
 def check_contract(contract: Contract) -> None:
@@ -38,10 +44,8 @@ def check_contract(contract: Contract) -> None:
     _check_agent(contract.agent)
     for name, action in contract.actions.items():
         path = f"actions.{key(name)}"
-        if not _ACTION.match(name):
-            raise ContractError(
-                "an action is called by one word of at most 128 of A-Z a-z 0-9 _ . : / -", path=path
-            )
+        if not is_action_name(name):
+            raise ContractError(f"an action is called by {ACTION_NAME}", path=path)
         _check_action(action, path)
     if contract.workflow is not None:
         _check_workflow(contract.workflow, contract)

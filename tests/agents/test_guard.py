@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.support.agent_world import AgentWorld
 
-from spiffe_client.agents import Call, Scrubber, Task, current_call, guard
+from spiffe_client.agents import Call, Scrubber, Task, ToolGate, current_call, guard
 from spiffe_client.errors import DeniedError, NoTaskError
 
 if TYPE_CHECKING:
@@ -173,6 +173,19 @@ class TestLooks:
         """Said when the tool is made, not when it is called."""
         with pytest.raises(ValueError, match="no name and no"):
             guard(lambda: None, requires="x", resource=resource)
+
+    @pytest.mark.parametrize("action", ["", "invoices read", "invoices:read\n", "\u0456nvoices:read", "a" * 129, "-x"])
+    def test_actions_that_no_contract_has(self, action: str) -> None:
+        """A slip is said when the tool is made, in words; each call would be denied without a hint of it."""
+        with pytest.raises(ValueError, match="an action is called by one word"):
+            guard(lambda: None, requires=action)
+        with pytest.raises(ValueError, match="an action is called by one word"):
+            ToolGate({"tool": action})
+
+    def test_no_classification(self) -> None:
+        """One that is misspelled would be above every ceiling."""
+        with pytest.raises(ValueError, match="no classification 'secret', only public, internal"):
+            guard(lambda: None, requires="summarize", classification="secret")
 
     def test_a_resource_of_what_is_injected(self) -> None:
         """It would never be a name."""
