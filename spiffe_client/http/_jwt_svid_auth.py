@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 
-from spiffe_client.errors import TokenRequestError
+from spiffe_client.errors import InvalidAudienceError, TokenRequestError
 from spiffe_client.http._auth_flow import AuthFlow, Refused, Steps
 from spiffe_client.http._destinations import Destinations
 from spiffe_client.http._hops import Hops
@@ -50,6 +50,7 @@ class JwtSvidAuth(AuthFlow["JwtSvid"]):
         origins: Where it may be sent; the default is the origin of the audience, if that is a URL.
 
     Raises:
+        InvalidAudienceError: The audience is empty.
         TokenRequestError: Neither `origins` nor the audience says where it may be sent.
     """
 
@@ -60,6 +61,8 @@ class JwtSvidAuth(AuthFlow["JwtSvid"]):
         *,
         origins: Collection[str] = (),
     ) -> None:
+        if not audience.strip():
+            raise InvalidAudienceError("a JWT-SVID needs an audience: name who will verify it")
         self._destinations = Destinations(f"a JWT-SVID for {audience}", [audience], origins)
         self._source = source
         self._audience = audience

@@ -10,7 +10,7 @@ import httpcore
 import httpx
 import pytest
 
-from spiffe_client.errors import TokenOriginError, TokenRequestError
+from spiffe_client.errors import InvalidAudienceError, TokenOriginError, TokenRequestError
 from spiffe_client.http import JwtSvidAuth, TokenAuth
 from spiffe_client.http._destinations import Destinations
 from spiffe_client.http._hops import AsyncHops, Hops
@@ -350,6 +350,12 @@ class TestJwtSvid:
             await http.get(plain.origin)
 
         assert ["Bearer a.b.c"] == [seen.authorization for seen in plain.seen]
+
+    @pytest.mark.parametrize("audience", ["", " "])
+    async def test_for_nobody(self, face: type, audience: str) -> None:
+        """Said when it is made, and not of an origin that it has not."""
+        with pytest.raises(InvalidAudienceError, match="needs an audience"):
+            JwtSvidAuth(_Source(face is AsyncFace), audience, origins=[ORDERS])
 
     async def test_elsewhere(self, face: type, evil: Site) -> None:
         """Not asked for, not sent."""
