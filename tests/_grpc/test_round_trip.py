@@ -125,7 +125,7 @@ async def test_slow_consumer(serving: Serving, service: Service) -> None:
 async def test_closing_in_the_middle(serving: Serving, service: Service) -> None:
     """At once, and the handler is closed; nothing is left open."""
     async with serving as connect:
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             async with server_stream(connect, "/S/Endless", b"") as messages:
                 await anext(messages)
             await service.closed.wait()
