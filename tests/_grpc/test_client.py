@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 
 import anyio
@@ -41,11 +42,13 @@ def says(*parts: bytes, then_close: bool = False) -> Peer:
 
     async def peer(stream: ByteStream) -> None:
         reader = Reader(stream)
-        await reader.until(DataFrame)
-        for part in parts:
-            await stream.send(part)
-        if not then_close:
-            await reader.until_eof()
+        # On a slow machine a client's time may be over before it has said anything.
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            await reader.until(DataFrame)
+            for part in parts:
+                await stream.send(part)
+            if not then_close:
+                await reader.until_eof()
 
     return peer
 
@@ -312,12 +315,10 @@ class TestServerStream:
     @pytest.mark.parametrize("said", [b"", settings(), OPENING])
     async def test_deadline_of_the_first_message(self, listening: Listening, said: bytes) -> None:
         """It holds until the first message."""
-        async with (
-            listening(says(said) if said else silence) as connect,
-            server_stream(connect, "/S/M", b"", timeout_first=0.1) as stream,
-        ):
+        async with listening(says(said) if said else silence) as connect:
             with anyio.fail_after(20), pytest.raises(UnavailableError, match="no answer to /S/M within 0.1 s"):
-                await anext(stream)
+                async with server_stream(connect, "/S/M", b"", timeout_first=0.1) as stream:
+                    await anext(stream)
 
     async def test_no_deadline_after_the_first_message(self, listening: Listening) -> None:
         """A stream may be silent for as long as it likes after that."""
