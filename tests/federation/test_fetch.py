@@ -321,8 +321,8 @@ class TestAnswers:
         with world.serving() as server:
             server.redirects = {"/bundle": "/silent"}
             server.silent_at = {"/silent"}
-            with pytest.raises(FederationError, match=r"within 0\.5 s"):
-                await fetch_bundle(world.spiffe(), timeout=0.5)
+            with pytest.raises(FederationError, match=r"within 2 s"):
+                await fetch_bundle(world.spiffe(), timeout=2)  # in which the first place has to answer
         assert "/bundle" in server.paths
 
     async def test_cancelled(self, world) -> None:
@@ -342,9 +342,9 @@ class TestAnswers:
             endpoint = SpiffeEndpoint(B, url, SERVER, world.ca.spiffe_bundle)
             if ended_by == "deadline":
                 with pytest.raises(FederationError, match="did not answer within"):
-                    await fetch_bundle(endpoint, timeout=0.3)
+                    await fetch_bundle(endpoint, timeout=2)  # in which it has to connect
             else:
-                with anyio.move_on_after(0.3):
+                with anyio.move_on_after(2):
                     await fetch_bundle(endpoint)
             connection, _ = listener.accept()
             with connection:

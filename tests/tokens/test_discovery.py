@@ -143,8 +143,8 @@ class TestDiscover:
     async def test_a_hung_server(self, channel: Channel) -> None:
         """The deadline is for all places together."""
         with serve_raw(lambda asked: HANG) as broker:
-            with pytest.raises(TokenBrokerUnavailableError, match=r"within 0.3 s"):
-                await discover(channel, f"{broker.url}/t", timeout=0.3)
+            with pytest.raises(TokenBrokerUnavailableError, match=r"within 2 s"):
+                await discover(channel, f"{broker.url}/t", timeout=2)  # in which the first place is asked
 
         assert 1 == len(broker.asked)
 
