@@ -389,10 +389,10 @@ class TestDeadlines:
             async with broker_at(server.url, metadata=None, issuer=server.url) as broker:
                 began = time.monotonic()
                 with pytest.raises(TokenBrokerUnavailableError):
-                    await broker.introspect(access_token("x"), timeout=1.0)
+                    await broker.introspect(access_token("x"), timeout=3.0)
 
         assert ["/introspection"] == [asked.target for asked in server.asked[1:]]
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 4.5  # and not 5
 
     async def test_who_waits_for_anothers_discovery(self) -> None:
         """It waits its own time, not that of the one who reads."""
@@ -401,12 +401,11 @@ class TestDeadlines:
                 broker_at(server.url, metadata=None, issuer=server.url) as broker,
                 anyio.create_task_group() as tasks,
             ):
-                tasks.start_soon(ignoring, broker.introspect, access_token("x"), 5.0)
+                tasks.start_soon(ignoring, broker.introspect, access_token("x"), 60.0)
                 while not server.asked:
                     await anyio.sleep(0.01)
-                began = time.monotonic()
-                await ignoring(broker.introspect, access_token("x"), 0.3)
-                assert time.monotonic() - began < 2
+                with anyio.fail_after(20):
+                    await ignoring(broker.introspect, access_token("x"), 0.3)
                 tasks.cancel_scope.cancel()
 
     async def test_a_refusal_of_one_request_stops_nobody_else(self) -> None:
@@ -423,7 +422,7 @@ class TestDeadlines:
                 with pytest.raises(InvalidScopeError):
                     await broker.token("bad", subject=subject)
                 assert (
-                    "issued-token" == (await broker.token("good", subject=subject, timeout=3)).token.reveal()
+                    "issued-token" == (await broker.token("good", subject=subject, timeout=20)).token.reveal()
                 )
 
     @pytest.mark.parametrize(
@@ -452,19 +451,16 @@ class TestDeadlines:
         def script(asked: Asked) -> bytes:
             return json_reply({"error": "invalid_client"}, 401, ("Retry-After", "30"))
 
-        began = time.monotonic()
         with serve_raw(script) as server:
             async with broker_at(server.url) as broker:
-                with pytest.raises(InvalidClientError):
-                    await broker.introspect(access_token("x"), timeout=2.0)
-
-        assert time.monotonic() - began < 2
+                with anyio.fail_after(15), pytest.raises(InvalidClientError):
+                    await broker.introspect(access_token("x"), timeout=20.0)
 
 
 def slow_metadata(url: str, asked: Asked) -> bytes | object:
     if not asked.target.startswith("/.well-known"):
         return HANG
-    time.sleep(0.7)  # in the server's own thread
+    time.sleep(2)  # in the server's own thread
     names = {"token_endpoint": "/token", "introspection_endpoint": "/introspection"}
     return json_reply({"issuer": url, **{name: url + path for name, path in names.items()}})
 
