@@ -61,6 +61,7 @@ def issues(**members: object) -> bytes:
     return json_reply({name: value for name, value in whole.items() if value is not ...})
 
 
+#: Also a function, which is asked until it has something to say.
 Answer = bytes | object
 Script = Callable[[Asked], Answer]
 
@@ -101,7 +102,12 @@ class RawBroker:
         asked = Asked(method, target, headers, body, tls.getpeercert(True) if tls else None)
         self.asked.append(asked)
         answer = self.script(asked)
-        if answer is HANG:
+        while callable(answer) and not reader.at_eof():
+            if (said := answer()) is not None:
+                answer = said
+            else:
+                await asyncio.sleep(0.005)
+        if answer is HANG or callable(answer):
             await reader.read(1)
             return False
         assert isinstance(answer, bytes)

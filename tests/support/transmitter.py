@@ -16,7 +16,7 @@ from spiffe_client.tokens._channel import Channel
 from spiffe_client.tokens._dpop import DpopKey
 from spiffe_client.tokens._nonces import Nonces
 from spiffe_client.tokens._security_events import SESSION_REVOKED
-from tests.support.raw_broker import HANG, json_reply, raw_reply
+from tests.support.raw_broker import json_reply, raw_reply
 from tests.support.token_parties import access_token
 from tests.support.tokens import ec_key, public_jwk, sign_token
 
@@ -45,7 +45,7 @@ class QuickClock:
 
 
 class Transmitter:
-    """Answers polls as scripted, then holds them."""
+    """Answers polls as scripted, then holds them until there is more."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -78,7 +78,12 @@ class Transmitter:
         if target == "/streams":
             return json_reply(self.stream())
         self.polls.append(json.loads(asked.body))
-        step = self.script.pop(0) if self.script else HANG
+        return self._next
+
+    def _next(self):
+        if not self.script:
+            return None
+        step = self.script.pop(0)
         return json_reply(step) if isinstance(step, dict) else step
 
     def stream(self, **changes: object) -> dict:

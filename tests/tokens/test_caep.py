@@ -82,7 +82,7 @@ class TestPurge:
     async def test_without_an_identity(self, world) -> None:
         """Names that we had still count after the SVID was withdrawn."""
         world.transmitter.deliver("j1", sub_id={"format": "opaque", "id": "jo"})
-        async with world.running(wait=0.2):
+        async with world.running():
             await world.until(lambda: world.transmitter.acks)
 
             def withdrawn() -> str:
@@ -141,7 +141,7 @@ class TestBadInput:
         """Attack: a forged event costs one look at the keys a minute, and is refused when that is sure."""
         world.transmitter.deliver("j1", key=ec_key(number=7))
         world.transmitter.deliver("j1", key=ec_key(number=7))
-        async with world.running(wait=0.2):
+        async with world.running():
             await world.until(lambda: len(world.transmitter.polls) == 3)
             assert {} == world.transmitter.errors
             assert 1 == world.transmitter.keys_read
@@ -158,7 +158,7 @@ class TestBadInput:
         jo = {"iss": TOKENS, "sub": "jo", "jti": "t1"}
         world.held[0] = access_token(sign_token(ec_key(), "ES256", jo, typ="at+jwt"))
         world.transmitter.deliver("j1", sub_id={"format": "opaque", "id": "jo"})
-        async with world.running(wait=0.2):
+        async with world.running():
             await world.until(lambda: world.transmitter.acks)
             (before, held), (after, left) = world.withdrawn
             assert (after, [2, 1]) == (before, [held, left])
@@ -171,7 +171,7 @@ class TestBadInput:
         world.listener_errors.append(ZeroDivisionError())
         world.transmitter.deliver("j1", sub_id={"format": "opaque", "id": "jo"})
         world.transmitter.deliver("j1", sub_id={"format": "opaque", "id": "jo"})
-        async with world.running(wait=0.2):
+        async with world.running():
             await world.until(lambda: world.transmitter.acks)
         assert (2, 3) == (len(world.acks_at_purge), len(world.withdrawn))
         assert 1 == len(world.told("security_event.unavailable"))
@@ -179,7 +179,7 @@ class TestBadInput:
     async def test_rotated_key(self, world) -> None:
         """An event that is signed with a key newer than our look at them is not lost."""
         world.transmitter.deliver("j1", sub_id={"format": "opaque", "id": "jo"})
-        async with world.running(wait=0.2):
+        async with world.running():
             await world.until(lambda: world.transmitter.acks)
             world.transmitter.key = ec_key("P-256", 9)
             world.clock.ahead = 61
@@ -247,7 +247,7 @@ class TestBadInput:
     async def test_hung(self, world) -> None:
         """A poll ends after the time it may be held, and is made anew."""
         async with world.running(wait=0.05) as receiver:
-            await world.until(lambda: len(world.transmitter.polls) == 2)
+            await world.until(lambda: len(world.transmitter.polls) >= 2)
             assert isinstance(receiver.trouble, TokenBrokerUnavailableError)
 
     async def test_memory_is_bounded(self, world, monkeypatch) -> None:
@@ -354,7 +354,7 @@ class TestDiscovery:
         """Without keys nothing can be verified: nothing is acknowledged or refused, and it is tried again."""
         world.transmitter.documents["/jwks"] = raw_reply(500)
         world.transmitter.deliver("j1")
-        async with world.running(wait=0.2) as receiver:
+        async with world.running() as receiver:
             await world.until(lambda: receiver.trouble)
             assert ([], {}) == (world.transmitter.acks, world.transmitter.errors)
             world.transmitter.documents.clear()
