@@ -28,7 +28,7 @@ from tests.support.pki import Identity, new_authority
 from tests.support.tls_wire import Events, Source, Wire, context_of, plain_server, tls_of
 
 HERE = CertificateAuthority("a.test")
-ME = HERE.issue_x509_svid("spiffe://a.test/me", ttl=600)
+ME = HERE.issue_x509_svid("spiffe://a.test/me", ttl=86400)
 CONTEXT = X509Context((ME,), BundleSet([HERE.x509_bundle]), ME)
 A = new_authority("a.test")
 
