@@ -262,7 +262,7 @@ class TestEnd:
             watch = RawWorkloadApi(domain.endpoint).watch(method, X509SvidResponse)
             messages = await watch.__aenter__()
             await anext(messages)
-        with anyio.fail_after(5), pytest.raises((UnavailableError, StopAsyncIteration)):
+        with anyio.fail_after(20), pytest.raises((UnavailableError, StopAsyncIteration)):
             await anext(messages)
         await watch.__aexit__(None, None, None)
 
@@ -275,14 +275,14 @@ class TestEnd:
             domain.register(f"spiffe://a.test/{n}", any=True)
         async with api.watch("FetchX509SVID", X509SvidResponse) as messages:
             await anext(messages)
-            with anyio.fail_after(5):
+            with anyio.fail_after(20):
                 await domain.rotate()  # more than the flow-control window holds
             assert 301 == len((await anext(messages)).svids)
 
     async def test_a_client_that_left_is_not_waited_for(self, domain: DevTrustDomain, api: RawWorkloadApi) -> None:
         """Streams that ended leave nothing behind."""
         await api.first("FetchX509SVID", X509SvidResponse)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await domain.rotate()
             while domain._issuer.streams._told:
                 await anyio.lowlevel.checkpoint()

@@ -84,7 +84,7 @@ class TestSocket:
         async with serving(server) as api, api.watch("FetchX509SVID", X509SvidResponse) as messages:
             await anext(messages)
             await server.stop()
-            with anyio.fail_after(5), pytest.raises(UnavailableError):
+            with anyio.fail_after(20), pytest.raises(UnavailableError):
                 await anext(messages)
 
     async def test_what_a_crash_left_is_replaced(self, path: Path) -> None:
@@ -153,7 +153,7 @@ class TestSocket:
             async with serving(server) as api:
                 with pytest.raises(UnavailableError):
                     await identities(api)
-                with anyio.fail_after(5):
+                with anyio.fail_after(20):
                     while not caplog.records:
                         await anyio.lowlevel.checkpoint()
         assert ["spiffe_client.dev"] == [r.name for r in caplog.records]

@@ -868,7 +868,7 @@ class TestClosing:
                 source.before_publish(hanging.prepare)
                 world.api.x509.say(world.api.context("/newer"))
                 await anyio.to_thread.run_sync(entered.wait)
-                with anyio.fail_after(5):
+                with anyio.fail_after(20):
                     await source.aclose()
         finally:
             leave.set()

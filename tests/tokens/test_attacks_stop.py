@@ -400,7 +400,7 @@ class TestReach:
                     for broker in (own, me.tokens):
                         with pytest.raises(TokenBrokerClosedError, match="dropped"):
                             broker.dpop.proof("GET", "https://x.example/", at=broker.clock.now())
-                        with anyio.fail_after(5):
+                        with anyio.fail_after(20):
                             while broker.channel._current is not None:
                                 await anyio.sleep(0.001)
                 with pytest.raises(StoppedError):

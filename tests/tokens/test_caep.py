@@ -488,7 +488,7 @@ async def test_closing_what_never_ran(world) -> None:
     """A receiver that was not started yet ends at once when it is."""
     receiver = world.receiver()
     await receiver.aclose()
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await receiver.run()
     assert [] == world.transmitter.polls
 

@@ -103,7 +103,7 @@ async def test_an_interrupted_thread_gives_its_call_up(home: Home, monkeypatch: 
 
     monkeypatch.setattr("spiffe_client.tokens._home.Future.result", interrupted)
     assert isinstance(await in_thread(lambda: home.block(hang, timeout=5)), InterruptedError)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await cancelled.wait()
 
 
@@ -146,7 +146,7 @@ async def test_a_cancelled_caller_on_another_loop(home: Home, other: str) -> Non
         return "gave up"
 
     assert "gave up" == await in_thread(lambda: anyio.run(give_up, backend=other))
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await ended.wait()
 
 
@@ -176,7 +176,7 @@ async def test_spawned_before_it_runs(anyio_backend: str) -> None:
 
     home.spawn(task)
     service = Service(lambda: home.run(anyio.sleep_forever), name="home", crashed=lambda error: None)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await ran.wait()
     await service.stop()
 

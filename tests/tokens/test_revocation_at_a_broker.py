@@ -140,7 +140,7 @@ class TestClosing:
         async with broker:
             await broker.fetch(READ)
             dev.fail_next(None, times=None, endpoint="revocation", delay=30)
-            with anyio.fail_after(4):
+            with anyio.fail_after(20):
                 await broker.aclose(revoke=True)
             dev.heal()
         with pytest.raises(TokenBrokerClosedError):
