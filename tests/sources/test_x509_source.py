@@ -260,6 +260,7 @@ class TestReading:
 
     async def test_expired_is_never_handed_out(self, world, source) -> None:
         """Trap: expired SVIDs handed out. From `not_after` on every read raises, and it is said once."""
+        world.backoff.seconds = 30
         async with source:
             world.api.x509.down()
             await world.clock.advance(3599)
@@ -273,7 +274,7 @@ class TestReading:
             assert 1 == len(world.told("svid.expired"))
 
             world.api.x509.greeting = [world.api.context("/billing")]
-            await world.clock.advance(1)
+            await world.clock.advance(30)
             assert "fresh" == source.health.state
             assert "spiffe://prod.example/billing" == str(source.svid.id)
 
@@ -588,6 +589,7 @@ class TestWithdrawal:
 
     async def test_keep_until_expiry(self, world) -> None:
         """The documented opt-out: serve until it expires, and not a moment longer."""
+        world.backoff.seconds = 30
         world.api.x509.greeting = [world.api.context("/billing")]
         async with X509Source(world.api, on_redaction="keep-until-expiry", **world.terms) as source:
             world.api.x509.down(DENIED)
