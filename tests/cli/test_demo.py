@@ -478,7 +478,7 @@ class TestNothingIsLeftBehind:
             assert process.stdout is not None
             seen = "".join(process.stdout.readline() for _ in range(3))
             process.terminate()
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=60)
         assert (143, "") == (process.returncode, err)
         for pid in pids_in(seen):
             with pytest.raises(ProcessLookupError):
@@ -490,7 +490,7 @@ class TestNothingIsLeftBehind:
             assert process.stdout is not None
             seen = "".join(process.stdout.readline() for _ in range(3))
             process.kill()
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
         assert 2 == len(pids_in(seen))
         for pid in pids_in(seen):
             wait_ended(pid)

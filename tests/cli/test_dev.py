@@ -45,7 +45,7 @@ class TestServing:
             assert "# spiffe://dev.example/workload for whoever opens the socket\n" == second
             context = fetch(f"unix:{socket}")
             process.send_signal(2)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=60)
         assert "spiffe://dev.example/workload" == str(context.svid.id)
         assert (130, "", False) == (process.returncode, err, socket.exists())
 
@@ -130,7 +130,7 @@ class TestServing:
             process.stdout.readline()
             svid = fetch(f"unix:{socket}").svid
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
         assert 143 == process.returncode
         # issued a few seconds back in time, and to the whole second
         assert 90 <= (svid.not_after - svid.not_before).total_seconds() <= 120
@@ -156,7 +156,7 @@ class TestTokenBroker:
             record = json.loads(process.stdout.readline())
             reply = asked(record, "spiffe://dev.example/workload", scope="a b", audience="https://x")
             process.send_signal(2)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=60)
         assert (130, "") == (process.returncode, err)
         assert (200, "a b") == (reply.status_code, reply.json()["scope"])
         broker = record["token_broker"]
@@ -234,7 +234,7 @@ class TestTokenBroker:
             token = run_command(*words, "--token-broker", issuer, "--socket", record["endpoint"]).out.strip()
             let_in = httpx.get(url, headers={"Authorization": f"Bearer {token}"})
             process.send_signal(2)
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
         assert (["url", "id", "mtls"], "spiffe://dev.example/protected-service") == (list(service), service["id"])
         assert (200, "spiffe://dev.example/workload") == (let_in.status_code, let_in.json()["sub"])
 
@@ -251,7 +251,7 @@ class TestTokenBroker:
             with mtls:
                 refused = mtls.get(record["service"]["mtls"])  # by who is trusted: nothing was presented
             process.send_signal(2)
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
         assert (0, "mtls") == (outcome.code, outcome.record["binding"]["method"])
         assert 401 == refused.status_code
         assert ("web-roots.pem", 2, False, 0o700) == (

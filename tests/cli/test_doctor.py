@@ -196,7 +196,7 @@ class TestHeader:
     def test_who_hangs_up_or_says_nothing(self, world, rude: bytes | None, advice: str) -> None:
         """As a server of TLS does that meets none: what comes behind would only meet the same."""
         port = world.enter(lambda: _rude(rude))
-        finding = failed(doctor("--timeout", "0.5", "--socket", f"tcp://127.0.0.1:{port}"))
+        finding = failed(doctor("--timeout", "2", "--socket", f"tcp://127.0.0.1:{port}"))
         assert "header" == finding["step"]
         assert finding["advice"].startswith(advice)
 
@@ -228,7 +228,7 @@ class TestIdentity:
     def test_nothing_is_issued(self, api: ScriptedWorkloadApi, step: Any, code: str) -> None:
         """The reason, and whom to see."""
         api.script("FetchX509SVID", step)
-        finding = failed(doctor("--timeout", "0.2", "--socket", api.endpoint))
+        finding = failed(doctor("--timeout", "2", "--socket", api.endpoint))
         assert ("issuance", code) == (finding["step"], finding["code"])
 
     def test_who_asked(self, api: ScriptedWorkloadApi) -> None:

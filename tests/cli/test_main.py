@@ -240,7 +240,7 @@ class TestCtrlC:
             assert process.stdout is not None
             assert "svids" in json.loads(process.stdout.readline())
             process.send_signal(getattr(signal, name))
-            assert ("", "") == process.communicate(timeout=30)
+            assert ("", "") == process.communicate(timeout=60)
         assert code == process.returncode
 
     def test_what_nohup_switches_off_stays_off(self, domain: DevTrustDomain) -> None:
@@ -253,7 +253,7 @@ class TestCtrlC:
             process.stdout.readline()
             process.send_signal(signal.SIGHUP)
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
         assert 143 == process.returncode
 
 
@@ -264,7 +264,7 @@ class TestPipes:
             assert process.stdout is not None and process.stderr is not None
             process.stdout.close()
             assert "" == process.stderr.read()
-            process.wait(timeout=30)
+            process.wait(timeout=60)
         assert 1 == process.returncode
 
     def test_a_watch_whose_reader_went(self, world, domain: DevTrustDomain) -> None:
@@ -277,7 +277,7 @@ class TestPipes:
             world.call(domain.resume)
             world.call(domain.rotate)
             assert "" == process.stderr.read()
-            process.wait(timeout=30)
+            process.wait(timeout=60)
         assert 1 == process.returncode
 
     def test_in_a_program_that_has_no_real_standard_output(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,5 +303,5 @@ class TestPipes:
     def test_as_a_module(self) -> None:
         """`python -m spiffe_client.cli` is the same, with the words of the process."""
         with start_command("--version") as process:
-            out, _ = process.communicate(timeout=30)
+            out, _ = process.communicate(timeout=60)
         assert f"spiffe-client {spiffe_client.__version__}\n" == out

@@ -254,7 +254,7 @@ class TestRefused:
     def test_a_token_broker_that_is_away(self, world: Any, ask: Any, broker: DevTokenBroker) -> None:
         """Within the deadline, and what to do."""
         world.call(broker.pause)
-        outcome = ask("orders:read", "--timeout", "1", "--json")
+        outcome = ask("orders:read", "--timeout", "3", "--json")
         error = outcome.record["error"]
         assert (1, "token_broker_unavailable") == (outcome.code, error["code"])
         assert error["advice"].startswith("nobody listens there")
@@ -262,7 +262,7 @@ class TestRefused:
     def test_one_that_hangs(self, ask: Any, broker: DevTokenBroker) -> None:
         """A socket that says nothing ends with the deadline."""
         broker.fail_next(None, delay=30, times=None)
-        outcome = ask("orders:read", "--timeout", "0.5", "--json")
+        outcome = ask("orders:read", "--timeout", "2", "--json")
         assert (1, "token_broker_unavailable") == (outcome.code, outcome.record["error"]["code"])
         assert "doctor --token-broker" in outcome.record["error"]["advice"]
         broker.heal()

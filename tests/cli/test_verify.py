@@ -179,7 +179,7 @@ class TestToken:
             for half in (TOKEN[:20], TOKEN[20:]):
                 process.stdin.write(half)
                 process.stdin.flush()
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=60)
         assert (0, "") == (process.returncode, err)
         assert out.endswith(f"good: {PEER}\n")
 
