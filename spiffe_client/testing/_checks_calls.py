@@ -177,7 +177,7 @@ class CallChecks(AdapterChecks):
         async with open_scene(self) as scene:
 
             def stop(play: Play) -> None:
-                scene.tools.waiting.wait(10)
+                scene.tools.waiting.wait(30)
                 assert play.task is not None
                 play.task.end("stopped", "enough")
                 scene.tools.go_on.set()

@@ -34,8 +34,10 @@ READ, REFUND = "orders:read", "orders:refund"
 CALLS: Final = 20
 _AGENT: Final = "spiffe://prod.example/agent/closer"
 _ORDER: Final = "tenants/{tenant}/orders/{order}"
+#: Seconds for a token: the machine may have other work, and one that does not come is no denial.
+_PATIENCE: Final = 20.0
 #: Seconds after which a run is stuck.
-_STUCK: Final = 30.0
+_STUCK: Final = 60.0
 _GATE: Final = ToolGate(
     {
         "refund": Requires(REFUND, _ORDER),
@@ -196,7 +198,7 @@ async def open_scene(
         service = await stack.enter_async_context(ProtectedService(broker))
         me = Workload(
             domain.endpoint,
-            token_broker=TokenBrokerOptions(broker.issuer, timeout=2.0),
+            token_broker=TokenBrokerOptions(broker.issuer, timeout=_PATIENCE),
             contract=AgentOptions(_contract(service), deciders=deciders, approver=approver),
             environment="test",
             on_event=audit.append,
