@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import time
@@ -44,8 +45,12 @@ class Instructions:
 def counted(*within: str) -> Iterator[Instructions]:
     """Count what is done inside, in this thread, by code whose file's name has one of these parts."""
     counter = Instructions(*within)
-    with _monitored(counter) if sys.version_info >= (3, 12) else _traced(counter):
-        yield counter
+    gc.disable()  # what others left behind is not finalised here
+    try:
+        with _monitored(counter) if sys.version_info >= (3, 12) else _traced(counter):
+            yield counter
+    finally:
+        gc.enable()
 
 
 @contextmanager
