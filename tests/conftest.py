@@ -7,9 +7,12 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.late_refresh import refresh_late
+
 # How long an example takes is a matter of the machine, and of what else runs on it.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+refresh_late()
 
 
 def pytest_configure() -> None:

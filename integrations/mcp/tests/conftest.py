@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.support.late_refresh import refresh_late
+
+refresh_late()
 
 
 @pytest.fixture(params=["asyncio", "trio"])
