@@ -11,6 +11,8 @@ import platform
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import nox
@@ -78,7 +80,8 @@ def lint(session: nox.Session) -> None:
     session.install(*_groups("lint"))
     session.run("ruff", "check")
     packages = [str(path) for path in ROOT.glob("integrations/*/spiffe_client_*")]
-    session.run("ruff", "format", "--check", "spiffe_client", "noxfile.py", *packages)
+    formatted = ["spiffe_client", "noxfile.py", "integrations/extras.py", *packages]
+    session.run("ruff", "format", "--check", *formatted)
     session.run("codespell", "spiffe_client", "tests", "docs", "integrations", "README.md", "noxfile.py")
     session.run("towncrier", "build", "--draft", "--version", "next", silent=True)
 
@@ -86,7 +89,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Strict types in the package, and a page of user code that two checkers must accept."""
-    session.install(".[cli,dev,otel]", *_groups("typing", "test"))
+    session.install(".[cli,otel]", *_groups("typing", "test"))
     session.run("mypy")
     session.run("mypy", "--strict", "tests/typing/api.py")
     session.run("pyright")
@@ -96,7 +99,7 @@ def typing(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Everything but real SPIRE, token brokers and decision points, on every Python that is there, on asyncio and trio."""
-    session.install("-e", ".[cli,dev,otel]", *_groups("test"))
+    session.install("-e", ".[cli,otel]", *_groups("test"))
     env = {"COVERAGE_FILE": f".coverage.{session.python}", "COVERAGE_CORE": "ctrace"}
     # These have sessions of their own, which say what they lack.
     others = [f"--ignore=tests/{room}" for room in ("spire", "token_brokers", "decision_points")]
@@ -126,7 +129,7 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Run every example of README and docs against a development trust domain; build the reference."""
-    session.install("-e", ".[cli,dev,otel]", *_groups("test", "docs"))
+    session.install("-e", ".[cli,otel]", *_groups("test", "docs"))
     session.run("pytest", "-q", "docs")
     session.run(
         "pdoc",
@@ -141,9 +144,14 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """README command one: the whole story on a terminal."""
+    """README command one: the whole story on a terminal, with an agent of LangChain, and without a warning."""
     session.install(".[cli,dev]")
     session.run("spiffe-client", "demo")
+    said = session.run("spiffe-client", "demo", "--json", silent=True)
+    steps = {record.get("step"): record for record in map(json.loads, str(said).splitlines())}
+    framework = steps["agent"]["facts"]["framework"]
+    if framework != "langchain":
+        session.error(f"the agent's framework is {framework!r}, and should be 'langchain'")
 
 
 @nox.session
@@ -197,7 +205,7 @@ def _spire_binaries(session: nox.Session) -> str:
 def spire(session: nox.Session) -> None:
     """The same identities and channels against a real SPIRE server and agent."""
     binaries = _spire_binaries(session)
-    session.install("-e", ".[cli,dev]", *_groups("test"))
+    session.install("-e", ".[cli]", *_groups("test"))
     session.run(
         "pytest", "-q", "-s", "-m", "spire", "tests/spire", *session.posargs, env={"SPIRE_BIN": binaries}
     )
@@ -250,7 +258,7 @@ def _cerbos(session: nox.Session) -> str | None:
 @nox.session
 def peers(session: nox.Session) -> None:
     """The clients against real peers: token brokers (oidc-provider, authgent-server), a decision point (Cerbos)."""
-    session.install("-e", ".[cli,dev]", *_groups("test"))
+    session.install("-e", ".[cli]", *_groups("test"))
     env = {"AUTHGENT_BIN": _authgent(session)}
     provider, cerbos = _oidc_provider(session), _cerbos(session)
     if provider:
@@ -273,13 +281,27 @@ def peers(session: nox.Session) -> None:
         )
 
 
+def _wheel_metadata(wheel: Path) -> list[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return archive.read(name).decode().partition("\n\n")[0].splitlines()
+
+
+def _sdist_metadata(sdist: Path) -> list[str]:
+    with tarfile.open(sdist) as archive:
+        written = archive.extractfile(f"{sdist.name.removesuffix('.tar.gz')}/PKG-INFO")
+        return written.read().decode().partition("\n\n")[0].splitlines()
+
+
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build sdist and wheel, install the wheel alone, import it, start its command."""
+    """Build sdist and wheel, look for paths of this machine, install the wheel alone, import it, start its command."""
     session.install("build")
     out = Path(session.create_tmp()).resolve()
     session.run("python", "-m", "build", "--outdir", str(out), str(ROOT), silent=True)
-    (wheel,) = sorted(out.glob("*.whl"))[-1:]
+    (sdist,), (wheel,) = sorted(out.glob("*.tar.gz"))[-1:], sorted(out.glob("*.whl"))[-1:]
+    if paths := [line for line in _sdist_metadata(sdist) + _wheel_metadata(wheel) if "file:" in line]:
+        session.error(f"what is released would need folders of this machine: {paths}")
     session.install("--force-reinstall", str(wheel))
     with session.chdir(out):
         session.run("python", "-W", "error", "-c", "import spiffe_client; print(spiffe_client.__version__)")
@@ -289,7 +311,7 @@ def build(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure the acceptance figures: `nox -s bench -- [--json FILE] [--only ID,…]`."""
-    session.install(".[cli,dev]", "trio", *_groups("bench"))
+    session.install(".[cli]", "trio", *_groups("bench"))
     peer = Path(session.create_tmp()).resolve() / "peer"
     if not peer.exists():
         session.run("python", "-m", "venv", str(peer), silent=True)
@@ -301,8 +323,8 @@ def bench(session: nox.Session) -> None:
     langchain = Path(session.create_tmp()).resolve() / "langchain"
     if not langchain.exists():
         session.run("python", "-m", "venv", str(langchain), silent=True)
-    ours = [f"{ROOT}[dev]", str(ROOT / "integrations" / "langchain")]
-    session.run(str(langchain / "bin" / "pip"), "install", "-q", "--force-reinstall", *ours, external=True)
+    ours = f"{ROOT}[dev]"
+    session.run(str(langchain / "bin" / "pip"), "install", "-q", "--force-reinstall", ours, external=True)
     pythons = {
         "BENCH_LANGCHAIN_PYTHON": str(langchain / "bin" / "python"),
         "BENCH_PEER_PYTHON": str(peer / "bin" / "python"),

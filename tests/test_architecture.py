@@ -175,6 +175,16 @@ def test_only_the_named_base_dependencies() -> None:
     assert {"httpx", "cryptography", "pyjwt", "tenacity", "anyio", "h2", "msgspec"} == names
 
 
+def test_the_tests_need_what_the_extra_dev_brings() -> None:
+    """They have it from their groups: in a checkout the extra brings LangChain, too."""
+    import tomllib
+
+    project, *others = [tomllib.loads(p.read_text()) for p in [ROOT / "pyproject.toml", *ROOT.glob("integrations/*/pyproject.toml")]]
+    extras = project["tool"]["hatch"]["metadata"]["hooks"]["custom"]["extras"]
+    for it in [project, *others]:
+        assert set(extras["dev"]) <= set(it["dependency-groups"]["test"]), it["project"]["name"]
+
+
 def test_importing_the_package_imports_nothing_heavy() -> None:
     """`import spiffe_client` costs next to nothing; rooms load when they are used."""
     import sys
