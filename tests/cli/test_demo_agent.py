@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -175,10 +176,25 @@ class TestPlayers:
         monkeypatch.setattr(_players, "_LANGCHAIN", "there_is_no_such.demo")
         plain = player_for()
         assert isinstance(plain, PlainPlayer)
-        assert "pip install ./integrations/langchain" in plain.note
+        assert "pip install 'spiffe-client[demo]'" in plain.note
         monkeypatch.setitem(sys.modules, "there_is.demo", SimpleNamespace(ScriptedAgent=lambda *tools: ("it", tools)))
         monkeypatch.setattr(_players, "_LANGCHAIN", "there_is.demo")
         assert ("it", ()) == player_for()
+
+    async def test_loading(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is over when what went on meanwhile is, however that ended; a library that is missing, or grumbles, is no matter."""
+        asked = []
+
+        def grumble(name: str) -> None:
+            asked.append(name)
+            warnings.warn("too new a Python", UserWarning, stacklevel=2)
+            raise ImportError
+
+        monkeypatch.setattr(_players, "import_module", grumble)
+        with pytest.raises(ZeroDivisionError):
+            async with _players.loading():
+                raise ZeroDivisionError
+        assert ["spiffe_client_langchain.demo"] == asked
 
     async def test_an_ended_task_is_no_answer_to_a_model(self, stage: Stage) -> None:
         """It ends the run."""

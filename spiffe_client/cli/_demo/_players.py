@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import threading
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import Protocol, TypeAlias
+from types import ModuleType
+from typing import Protocol, TypeAlias, cast
+
+import anyio
+import anyio.to_thread
 
 from spiffe_client.agents import Requires, guard
 from spiffe_client.errors import PolicyError, TaskEndedError
 
-__all__ = ["PlainPlayer", "Player", "Tool", "ToolCall", "player_for"]
+__all__ = ["PlainPlayer", "Player", "Tool", "ToolCall", "loading", "player_for"]
 
 #: A tool, and what it needs.
 Tool: TypeAlias = tuple[Callable[..., Awaitable[str]], Requires]
@@ -48,7 +55,7 @@ class PlainPlayer:
     """
 
     framework = "none"
-    note = "(plain tools; for LangChain: pip install ./integrations/langchain)"
+    note = "(plain tools; for LangChain: pip install 'spiffe-client[demo]')"
 
     def __init__(self, *tools: Tool) -> None:
         self._tools = {
@@ -69,11 +76,30 @@ class PlainPlayer:
         return told
 
 
+@asynccontextmanager
+async def loading() -> AsyncIterator[None]:
+    """Import LangChain meanwhile, in a thread, so that the agent need not wait: it takes a second.
+
+    Nothing else may be imported in that time: of two threads that import the same, one may see half of it.
+    """
+    thread = threading.Thread(target=_integration, name="demo import")
+    thread.start()
+    try:
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(thread.join)
+
+
+def _integration() -> ModuleType | None:
+    with warnings.catch_warnings(action="ignore"):  # what libraries tell each other is no part of the story
+        try:
+            return import_module(_LANGCHAIN)
+        except ImportError:
+            return None
+
+
 def player_for(*tools: Tool) -> Player:
     """Return who plays with these tools: a LangChain agent, if the integration is there."""
-    try:
-        module = import_module(_LANGCHAIN)
-    except ImportError:
-        return PlainPlayer(*tools)
-    player: Player = module.ScriptedAgent(*tools)
-    return player
+    module = _integration()
+    return PlainPlayer(*tools) if module is None else cast("Player", module.ScriptedAgent(*tools))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from spiffe_client._clock import SYSTEM_CLOCK
+from spiffe_client.cli._demo._players import loading
 from spiffe_client.cli._demo._process import Broken
 from spiffe_client.cli._demo._stage import Stage
 
@@ -18,13 +19,14 @@ _EVERY = 0.1
 async def rotation(stage: Stage, say: Callable[[str], None]) -> tuple[str, Mapping[str, object]]:
     """Replace all SVIDs often, and the authority itself once, while requests run."""
     await stage.caller.ask(do="load")
-    for number in range(1, _ROTATIONS + 1):
-        await SYSTEM_CLOCK.sleep(_EVERY)
-        await stage.home.rotate()
-        if number == _ROTATIONS // 2:
-            await stage.home.rotate_authority()
-        calls, failed = stage.caller.progress.get("calls", 0), stage.caller.progress.get("failed", 0)
-        say(f"rotation {number} of {_ROTATIONS} under load: {calls} calls, {failed} failed")
+    async with loading():  # the other processes work, and nothing else is imported
+        for number in range(1, _ROTATIONS + 1):
+            await SYSTEM_CLOCK.sleep(_EVERY)
+            await stage.home.rotate()
+            if number == _ROTATIONS // 2:
+                await stage.home.rotate_authority()
+            calls, failed = stage.caller.progress.get("calls", 0), stage.caller.progress.get("failed", 0)
+            say(f"rotation {number} of {_ROTATIONS} under load: {calls} calls, {failed} failed")
     load = await stage.caller.ask(do="stop")
     served = await stage.server.ask(do="count")
     facts = {
