@@ -31,7 +31,7 @@ class Scope:
     __slots__ = ("_runner", "_scope", "_state", "door")
 
     def __init__(self, door: Door, kind: type[anyio.CancelScope] = anyio.CancelScope) -> None:
-        self.door = door
+        self.door: Door = door
         self._scope = kind()
         self._runner: asyncio.Task[Any] | None = None
         self._state: Any = None
