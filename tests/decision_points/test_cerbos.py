@@ -105,14 +105,22 @@ class TestBatches:
 
     @pytest.mark.parametrize("facts", [{"tenant": "umbrella"}, {"classification": "restricted"}, {"depth": 3}], ids=lambda f: next(iter(f)))
     async def test_attack_second_question_about_the_same(self, pdp: AuthZenPdp, facts: dict) -> None:
-        """Whatever a decision point makes of two questions in one request: the client asks them apart."""
+        """Ask twice about the same resource in one request, once for a tenant that is not one's own (real
+        Cerbos).
+
+        Whatever the decision point makes of that, the client asks them apart.
+        """
         decisions = await pdp.decide_all([ask(), ask(**facts)])
 
         assert [True, False] == [decision.allowed for decision in decisions]
+        assert "decision_point_denied" == decisions[1].reason
 
 
 async def test_gone_and_back() -> None:
-    """While it is down everything is denied, in time; when it is back, it is asked again."""
+    """The decision point goes down and comes back, twice (real Cerbos).
+
+    While it is down everything is denied, in time; when it is back, it is asked again.
+    """
     if "CERBOS_BIN" not in os.environ:
         pytest.skip("CERBOS_BIN is not set: `nox -s peers` installs Cerbos with npm and sets it")
     port = free_port()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import re
 import threading
 import time
@@ -20,7 +21,7 @@ from spiffe_client.bundle import BundleSet
 from spiffe_client.dev import CertificateAuthority
 from tests.support.audit_scene import CLOSER, call, denied
 
-__all__ = ["BUNDLES", "CA", "SVID", "Disk", "chained", "records_of", "until", "write_trail"]
+__all__ = ["BUNDLES", "CA", "SVID", "Disk", "chained", "reasons_in", "records_of", "until", "write_trail"]
 
 CA = CertificateAuthority("prod.example")
 SVID = CA.issue_x509_svid(CLOSER)
@@ -50,6 +51,12 @@ def chained(lines: list[bytes]) -> list[bytes]:
 def records_of(path: Path) -> list[str]:
     """The names of the records in a file."""
     return [m.decode() for m in re.findall(rb'^\{"seq":\d+,"at":"[^"]*","event":"([^"]*)"', path.read_bytes(), re.M)]
+
+
+def reasons_in(path: Path) -> list[str]:
+    """Why calls were denied, as a file has it."""
+    records = [json.loads(line) for line in path.read_bytes().splitlines()]
+    return [record["facts"]["reason"] for record in records if record["event"] == "call.denied"]
 
 
 def until(condition: Callable[[], object], seconds: float = 20.0) -> None:

@@ -109,7 +109,10 @@ def going_to(url: str, status: int = 307):
 
 
 async def test_attack_another_origin(face: type, sites: list[Site]) -> None:
-    """A request there raises, and is not sent."""
+    """Send a request with the token to another origin.
+
+    It raises, and is not sent.
+    """
     orders, evil, _ = sites
     async with client(face, auth_of(FakeBroker(), orders.origin)) as http:
         with pytest.raises(TokenOriginError, match="did not get"):
@@ -120,7 +123,10 @@ async def test_attack_another_origin(face: type, sites: list[Site]) -> None:
 
 @pytest.mark.parametrize("dpop", [False, True], ids=["bearer", "dpop"])
 async def test_attack_a_redirect_to_another_origin(face: type, dpop: bool, sites: list[Site]) -> None:
-    """It is followed without the token, and without a proof of anything."""
+    """Redirect a request with a token to another origin.
+
+    It is followed without the token, and without a proof of anything.
+    """
     orders, evil, _ = sites
     orders.answer = going_to(f"{evil.origin}/catch")
     async with client(face, auth_of(FakeBroker(dpop=dpop), orders.origin), follow_redirects=True) as http:
@@ -143,7 +149,10 @@ async def test_a_redirect_at_the_same_origin_gets_its_own_proof(face: type, site
 
 
 async def test_attack_a_redirect_without_tls(face: type, sites: list[Site]) -> None:
-    """From this machine without TLS to elsewhere with it: httpx2 would let the token go along."""
+    """Redirect from this machine without TLS to elsewhere with it, where httpx2 would let the token go along.
+
+    It is followed without the token.
+    """
     orders, _, plain = sites
     plain.answer = going_to(f"{orders.origin}/catch")
     async with client(face, auth_of(FakeBroker(), plain.origin), follow_redirects=True) as http:

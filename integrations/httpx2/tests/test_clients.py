@@ -63,7 +63,10 @@ async def test_a_transport_in_a_client_of_ones_own(face: type, web: MovingSource
 
 
 async def test_attack_another_peer(face: type, web: MovingSource, orders: MovingSource) -> None:
-    """It is refused before a byte of the request is written; the error is httpx2's, with ours in it."""
+    """Another workload answers in the peer's place.
+
+    It is refused before a byte of the request is written; the error is httpx2's, with ours in it.
+    """
     seen: list[str] = []
     with serving(orders, shop_app(seen=seen)) as port:
         async with face(kind(face)(peer="spiffe://shop.test/billing", workload=web)) as http:

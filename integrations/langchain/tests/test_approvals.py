@@ -107,7 +107,10 @@ def kind(request: pytest.FixtureRequest) -> Any:
 
 class TestOnce:
     async def test_an_answer_replayed_from_an_earlier_checkpoint(self, kind: Any) -> None:
-        """The call is not made again; who asks for it again gets what came of it."""
+        """Replay a person's yes from an earlier checkpoint of the graph.
+
+        The call is not made again; who asks for it again gets what came of it.
+        """
         desk = Desk(kind)
         async with at_work() as world:
             state = await desk.begin()
@@ -123,7 +126,10 @@ class TestOnce:
         assert [("7", 5)] == desk.ran
 
     async def test_an_answer_whose_call_has_failed(self, kind: Any) -> None:
-        """Nobody knows what was done: it is not done again."""
+        """Replay the yes to a call that failed half way.
+
+        Nobody knows what was done: it is not done again.
+        """
         desk = Desk(kind)
 
         class Full(list[Any]):
@@ -141,7 +147,10 @@ class TestOnce:
         assert ([("7", 5)], ["not_approved"]) == (list(desk.ran), world.reasons)
 
     async def test_an_answer_used_by_two_threads_at_once(self, kind: Any) -> None:
-        """One of them makes the call."""
+        """Resume the graph with one yes from two threads at once.
+
+        One of them makes the call.
+        """
         desk = Desk(kind)
         async with at_work():
             answer, at = yes(await desk.begin()), await desk.checkpoint()
@@ -152,7 +161,10 @@ class TestOnce:
         assert [("7", 5)] == desk.ran
 
     async def test_siblings_that_are_answered_one_by_one(self, kind: Any) -> None:
-        """A node that is run again from its beginning makes no call a second time."""
+        """Answer three calls of one message one by one, so that the framework runs them again each time.
+
+        A node that is run again from its beginning makes no call a second time.
+        """
         desk = Desk(kind, *(ToolCall("refund", {"order": f"{n}", "amount": n}, f"c{n}") for n in (1, 2, 3)))
         async with at_work() as world:
             (task,) = world.host.tasks.values()
@@ -166,7 +178,10 @@ class TestOnce:
         assert ([("1", 1), ("2", 2), ("3", 3)], []) == (sorted(desk.ran), world.reasons)
 
     async def test_after_its_task(self, kind: Any) -> None:
-        """What came of it is not handed out either."""
+        """Replay a yes after the task's end.
+
+        The call is not made, and what came of it is not handed out either.
+        """
         desk = Desk(kind)
         async with at_work() as world:
             answer, at = yes(await desk.begin()), await desk.checkpoint()
@@ -184,16 +199,22 @@ class TestElsewhere:
         ids=str,
     )
     async def test_an_answer_that_was_edited(self, kind: Any, changed: dict[str, str]) -> None:
-        """Is a no."""
+        """Edit the answer: arguments, resource, tenant, call or pause.
+
+        It is a no.
+        """
         desk = Desk(kind)
         async with at_work() as world:
             await desk.go(yes(await desk.begin(), **changed))
         assert ([], ["not_approved"]) == (desk.ran, world.reasons)
 
     async def test_a_call_that_was_edited_while_it_waited(self, kind: Any) -> None:
-        """The answer is to what was asked, and that is not what would be done."""
+        """Edit the call in the checkpoint while it waits for a yes.
+
+        The answer is to what was asked, and that is not what would be done.
+        """
         desk = Desk(kind)
-        async with at_work():
+        async with at_work() as world:
             answer = yes(await desk.begin())
             config = {"configurable": {"thread_id": "1"}}
             messages = (await desk.graph.aget_state(config)).values["messages"]
@@ -202,12 +223,15 @@ class TestElsewhere:
             node = "model" if kind is agent_of else "think"
             await desk.graph.aupdate_state(config, update, as_node=node)
             await desk.go(answer)
-        assert [] == desk.ran
+        assert ([], ["not_approved"]) == (desk.ran, world.reasons)
 
     async def test_answers_crosswise(self, kind: Any) -> None:
-        """To two questions of one message: neither is one."""
+        """Swap the answers to two questions of one message.
+
+        Neither is one.
+        """
         desk = Desk(kind, *(ToolCall("refund", {"order": f"{n}", "amount": n}, f"c{n}") for n in (1, 2)))
-        async with at_work():
+        async with at_work() as world:
             state = await desk.begin()
             if len(asked(state)) == 1:  # a plain node asks one after the other
                 (question,) = asked(state)
@@ -217,10 +241,13 @@ class TestElsewhere:
                 one, two = asked(state)
                 crossed = {one.id: approve(two.value, by="alice"), two.id: approve(one.value, by="alice")}
                 await desk.go(Command(resume=crossed))
-        assert [] == desk.ran
+        assert ([], {"not_approved"}) == (desk.ran, set(world.reasons))
 
     async def test_in_another_thread(self, kind: Any) -> None:
-        """The same call waits there, and has a question of its own."""
+        """Use the yes in another thread of the graph.
+
+        The same call waits there, and has a question of its own.
+        """
         desk = Desk(kind)
         async with at_work() as world:
             answer = yes(await desk.begin("1"))
@@ -229,7 +256,10 @@ class TestElsewhere:
         assert ([], ["not_approved"]) == (desk.ran, world.reasons)
 
     async def test_in_another_task(self, kind: Any) -> None:
-        """It is asked again, and that answer counts; the one before does not."""
+        """Use the yes that an earlier task got.
+
+        It is asked again, and that answer counts; the one before does not.
+        """
         desk = Desk(kind)
         async with at_work():
             before = yes(await desk.begin())
@@ -241,7 +271,10 @@ class TestElsewhere:
 
     @pytest.mark.parametrize("other", [{"tenant": "globex"}, {"purpose": "y"}], ids=str)
     async def test_for_other_work(self, kind: Any, other: dict[str, str]) -> None:
-        """Another tenant's, or for another purpose: it was not asked about that."""
+        """Use the yes for another tenant's work, or for another purpose.
+
+        It was not asked about that.
+        """
         desk = Desk(kind)
         async with at_work():
             answer = yes(await desk.begin())
@@ -265,7 +298,10 @@ class TestBehind:
     @pytest.mark.parametrize("changed", [{"amount": 5000}, {"more": 1}, {"order": "8"}], ids=str)
     @pytest.mark.parametrize("blocking", [False, True])
     async def test_other_arguments(self, changed: dict[str, Any], blocking: bool) -> None:
-        """It does not run: nobody has approved that."""
+        """A middleware behind ours changes the arguments of a call that was approved.
+
+        It does not run: nobody has approved that.
+        """
         desk = Desk(self.graph(changed))
         async with at_work() as world:
             answer = yes(await desk.begin())
@@ -319,7 +355,10 @@ class TestRestart:
         stored(desk.saver, file)
 
     async def test_an_answer_across_a_restart(self, kind: Any, tmp_path: Path) -> None:
-        """A process that does not know what was used before it asks again; the old answer is of no use."""
+        """Restart the process, or put an old checkpoint back, and use the old yes.
+
+        A process that does not know what was used before it asks again; the old answer is of no use.
+        """
         file = tmp_path / "checkpoints"
         async with self.process(kind, file) as desk:
             answer = yes(await desk.begin())
@@ -335,7 +374,10 @@ class TestRestart:
             assert [] == desk.ran
 
     async def test_an_answer_that_lasts(self, kind: Any, tmp_path: Path) -> None:
-        """With a memory that lasts it is good after a restart, once, whatever state is put back."""
+        """The same where yeses are to last over a restart.
+
+        With a memory that lasts a yes is good after a restart, once, whatever state is put back.
+        """
         file, used = tmp_path / "checkpoints", tmp_path / "used"
         async with self.process(kind, file, used=UsedAnswers(used)) as desk:
             answer = yes(await desk.begin())
@@ -354,7 +396,10 @@ class TestRestart:
         assert 1 == len(list(used.iterdir()))
 
     async def test_a_memory_that_cannot_be_written(self, kind: Any, tmp_path: Path) -> None:
-        """Nothing is done."""
+        """Take that memory away.
+
+        Nothing is done.
+        """
         used = UsedAnswers(tmp_path / "used")
         (tmp_path / "used").rmdir()
         desk = Desk(kind, used=used)
@@ -382,7 +427,10 @@ class TestWhileSomebodyLooks:
 
     @pytest.mark.parametrize("change", [{"amount": 5000}, {"order": "8"}, {"amount": None}, {}], ids=str)
     async def test_arguments_that_are_changed(self, change: dict[str, Any]) -> None:
-        """Behind the back of who approves them, also such as are taken away: it is denied."""
+        """Change the arguments in the framework's message while a person looks at them.
+
+        Behind the back of who approves them, also such as are taken away: it is denied.
+        """
 
         def apply(arguments: dict[str, Any]) -> None:
             left = {**arguments, **change} if change else {}
@@ -396,7 +444,10 @@ class TestWhileSomebodyLooks:
         assert ("error", ["not_approved"]) == (message.status, world.reasons)
 
     async def test_arguments_that_are_changed_later(self) -> None:
-        """The tool has a copy."""
+        """Change the arguments after the yes, while the tool begins.
+
+        The tool has a copy.
+        """
         kept: list[dict[str, Any]] = []
 
         async def handler(given: Any) -> Any:

@@ -111,7 +111,10 @@ def current_task_call(world: AgentWorld) -> Any:
 
 class TestArguments:
     async def test_a_validator_that_changes_them(self) -> None:
-        """What the tool gets is not what was decided about: it does not run."""
+        """A validator of the tool's schema changes the tenant after the decision.
+
+        What the tool gets is not what was decided about: it does not run.
+        """
         ran = []
 
         class Named(BaseModel):
@@ -238,7 +241,10 @@ class TestPauses:
         ids=lambda pause: type(pause).__name__,
     )
     async def test_a_pause_that_spills(self, pause: Any) -> None:
-        """What a person or a parent graph is handed has no secrets in it, nor has the checkpoint."""
+        """A tool pauses the graph with a token in what it asks.
+
+        What a person or a parent graph is handed has no secrets in it, nor has the checkpoint.
+        """
 
         def spill(invoice: str) -> Any:
             """Read."""
@@ -281,7 +287,10 @@ class TestPauses:
 
     @pytest.mark.parametrize("answer", ["yes", True, {}, {"approved_by": "alice"}, {"approved_by": 1}], ids=repr)
     async def test_what_is_no_answer(self, answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Anything that is not a yes to this call is a no."""
+        """Resume the graph with something that looks like a yes: `true`, "yes", half an answer.
+
+        Anything that is not a yes to this call is a no.
+        """
         def interrupt(question: Any) -> Any:
             return {**refuse(question), **answer} if answer == {"approved_by": 1} else answer
 

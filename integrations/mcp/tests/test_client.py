@@ -148,7 +148,10 @@ class TestMessages:
         ids=[f"message {number}" for number in range(21)],
     )
     async def test_no_message(self, desk: Desk, body: Any) -> None:
-        """What is not one message with one meaning is not sent, and told."""
+        """Send what is not one message with one meaning: two methods, no id, `NaN`, a list.
+
+        What is not one message with one meaning is not sent, and told.
+        """
         desk.transport._most = 4096
         assert "not one message" in await desk.denied(body)
         assert ["missing_scope"] == desk.world.reasons
@@ -184,9 +187,13 @@ class TestMessages:
         assert 2 == len(desk.server.got)
 
     async def test_another_server(self, desk: Desk) -> None:
-        """One transport is for one."""
+        """Send the second message to another server.
+
+        One transport is for one.
+        """
         await desk.send()
         assert "another server" in await desk.denied(url="https://evil.example/mcp")
+        assert ["missing_scope"] == desk.world.reasons
 
     async def test_what_the_model_leaves_out(self, world: AgentWorld) -> None:
         """A part of the resource that the server says it puts in is decided about, and sent."""
@@ -224,7 +231,11 @@ class TestCredentials:
         assert ["Bearer an-opaque-session-token", None] == [r.headers.get("authorization") for r in desk.server.got]
 
     async def test_attack_a_credential_in_another_answer(self, world: AgentWorld) -> None:
-        """Whenever it was sent, and in a stream that was there before: what is not known by its looks is remembered."""
+        """A server returns a credential in a later answer, or in a stream that was open before.
+
+        Whenever it was sent, and in a stream that was there before: what is not known by its looks is
+        remembered.
+        """
 
         class Rotating(httpx2.Auth):
             count = 0
@@ -263,12 +274,16 @@ class TestCredentials:
         assert 64 == len(sent._latest) == len(sent._longest_first)
 
     async def test_of_ones_own(self, world: AgentWorld) -> None:
-        """A client's own is no call's; it is the session's only where there is no other."""
+        """A client sends a credential of its own with a call.
+
+        A client's own is no call's; it is the session's only where there is no other.
+        """
         async with world.host.task("x", ["summarize"]):
             for desk in (Desk(world), Desk(world, session=Session())):
                 assert "credential of its own" in await desk.denied(Authorization="Bearer x")
             assert "credential of its own" in await desk.denied(message("tools/list"), Authorization="Bearer x")
             await Desk(world).send(message("tools/list"), Authorization="Bearer x")
+        assert ["missing_scope"] * 3 == world.reasons
 
     async def test_an_action(self, world: AgentWorld) -> None:
         """The session's requests are calls then; without a task there are none."""
@@ -309,7 +324,10 @@ class TestCredentials:
 
 class TestAnswers:
     async def test_escapes(self, desk: Desk) -> None:
-        """A token is one however JSON spells it; headers are looked at, too."""
+        """A server returns a token, spelled with JSON's escapes.
+
+        A token is one however it is spelled; headers are looked at, too.
+        """
         spelled = "".join(f"\\u{ord(letter):04x}" for letter in JWT)
         desk.server.answer = b'{"x":"%b"}' % spelled.encode()
         desk.server.headers = {**JSON, "x-said": JWT}
@@ -498,7 +516,10 @@ class TestTaskAuth:
             await self.send(message("ping", x="x" * (4 << 20)), TaskAuth())
 
     async def test_after_the_call(self, world: AgentWorld) -> None:
-        """A copy of its context is of no use."""
+        """Use a copy of a call's context after the call.
+
+        It is of no use.
+        """
         from contextvars import copy_context
 
         async with world.host.task("x", ["summarize"]) as task, task.call("summarize"):

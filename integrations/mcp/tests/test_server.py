@@ -119,12 +119,22 @@ class TestVerifier:
         ids=lambda value: value if isinstance(value, str) else "-".join(value),
     )
     async def test_what_is_refused(self, why: str, parts: dict[str, Any]) -> None:
-        """It is told why, without the token."""
-        await Case().refused(why, **parts)
+        """Show the server a token that is forged, expired, for somebody else, of another issuer or kind.
+
+        Each is refused; the server's audit has why, without the token.
+        """
+        case = Case()
+        await case.refused(why, **parts)
+        assert "token.refused" == case.events[-1].name
 
     async def test_an_algorithm_that_does_not_count(self) -> None:
-        """Though the key is the token broker's."""
-        await Case(algorithms=["RS256"]).refused("`alg`")
+        """Show it a token that is signed by an algorithm it does not want.
+
+        It is refused, though the key is the token broker's.
+        """
+        case = Case(algorithms=["RS256"])
+        await case.refused("`alg`")
+        assert "token.refused" == case.events[-1].name
 
     async def test_garbage(self) -> None:
         """No text ends the server."""
@@ -196,7 +206,10 @@ class TestPossession:
         assert [(b"authorization", f"Bearer {token}".encode())] == server.scopes[0]["headers"]
 
     async def test_another_scheme(self) -> None:
-        """A bound token as a bearer is a stolen one; one that is not bound needs no proof, and has none."""
+        """Show a bound token as a bearer token, or with somebody else's proof.
+
+        A bound token as a bearer is a stolen one; one that is not bound needs no proof, and has none.
+        """
         case = Case()
         server = Proven(case)
         bound, free = case.token(cnf={"jkt": DPOP.jkt}), case.token()
@@ -206,9 +219,13 @@ class TestPossession:
         other = case.token(cnf={"jkt": DpopKey().jkt})
         await request(server.app, ("authorization", f"DPoP {other}"), ("dpop", server.proof(other)))
         assert [True, True, False, True] == [taken is None for taken in server.taken]
+        assert ["token.refused"] * 3 == [event.name for event in case.events]
 
     async def test_once(self) -> None:
-        """A proof that was seen is refused, until it would be too old anyhow."""
+        """Replay a proof, at once and later.
+
+        A proof that was seen is refused, until it would be too old anyhow.
+        """
         case = Case()
         server = Proven(case)
         token = case.token(exp=1 << 34, cnf={"jkt": DPOP.jkt})
@@ -221,7 +238,10 @@ class TestPossession:
         assert 1 == len(server.app._once._seen)
 
     async def test_not_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What is remembered has a bound; beyond it nothing is taken."""
+        """Fill the memory of proofs that were seen.
+
+        It has a bound, beyond which nothing is taken.
+        """
         monkeypatch.setattr("spiffe_client_mcp._possession._MOST_PROOFS", 1)
         case = Case()
         server = Proven(case)
@@ -241,7 +261,10 @@ class TestPossession:
         ids=["method", "origin", "path", "scheme", "token"],
     )
     async def test_meant_for_something_else(self, why: str, how: dict[str, str]) -> None:
-        """RFC 9449 §4.3: it is for this request and this token."""
+        """Use a proof for another method, host, path or token.
+
+        It is for this request and this token (RFC 9449 §4.3).
+        """
         case = Case()
         server = Proven(case)
         token = case.token(cnf={"jkt": DPOP.jkt})
@@ -270,7 +293,10 @@ class TestPossession:
         ids="type jwk mac private broken another iat iat-kind iat-old jti jti-empty htu htu-url".split(),
     )
     async def test_malformed(self, header: dict[str, Any], claims: dict[str, Any]) -> None:
-        """Nothing of it gets through."""
+        """Send a proof that is malformed: of another type, with a private key, without a time, with an odd URL.
+
+        Nothing of it gets through.
+        """
         case = Case()
         server = Proven(case)
         token = case.token()
@@ -319,9 +345,15 @@ DETAIL = {
 }
 
 
-async def called(needs: Needs | str, token: AccessToken | None, arguments: Any = ARGUMENTS, **options: Any) -> str:
+async def called(
+    needs: Needs | str,
+    token: AccessToken | None,
+    arguments: Any = ARGUMENTS,
+    events: list[Event] | None = None,
+    **options: Any,
+) -> str:
     """Return how a call of the tool `refund` ends: what it is bound to, or why it was refused."""
-    events: list[Event] = []
+    events = [] if events is None else events
     tools = CheckedTools({"refund": needs}, on_event=events.append)
     user = None if token is None else AuthenticatedUser(token)
     ctx = SimpleNamespace(request=SimpleNamespace(scope={"user": user}), **options)
@@ -377,13 +409,21 @@ class TestTools:
         ids="action actions order short literal dots none amount digest".split(),
     )
     async def test_bound_to_something_else(self, why: str, change: dict[str, Any]) -> None:
-        """Also where the tool would do with a scope."""
+        """Use a call's token for another action, another resource or other arguments.
+
+        It is for that call, also where the tool would do with a scope.
+        """
         for bound in (True, False):
             needs = Needs("orders:refund", resource=ORDER, bound=bound)
-            assert f"the token is for {why}" == await called(needs, token(details=[{**DETAIL, **change}]))
+            events: list[Event] = []
+            assert f"the token is for {why}" == await called(needs, token(details=[{**DETAIL, **change}]), events=events)
+            assert ["tool.refused"] == [event.name for event in events]
 
     async def test_attack_a_bound_token_used_again(self) -> None:
-        """It is for one call: the same call a second time is another one. Where it is for two, each is one."""
+        """Use a call's token a second time.
+
+        It is for one call: the same call a second time is another one. Where it is for two, each is one.
+        """
         events: list[Event] = []
         case = Case()
         other = {"order": 8, "amount": 5}
@@ -406,6 +446,7 @@ class TestTools:
             await call(arguments)
         assert ["tenants/acme/orders/7", "tenants/acme/orders/8"] == ran
         assert 2 == sum("was used before" in event.message for event in events)
+        assert ["tool.refused"] * 2 == [event.name for event in events]
         await case.clock.advance(100)  # it has expired, which the verifier sees
         await call(ARGUMENTS)
         assert 1 == len(tools._once._seen)

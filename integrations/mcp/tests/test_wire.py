@@ -47,7 +47,10 @@ async def test_a_call(world: World, mode: str) -> None:
 
 @MODES
 async def test_denied(world: World, mode: str) -> None:
-    """Before anything is sent, in public words; the session goes on."""
+    """A model calls tools for another tenant, with `../`, and one that its task does not have.
+
+    Before anything is sent, in public words; the session goes on.
+    """
     async with world.task(), world.client(mode) as client:
         await client.list_tools()
         sent = world.posts
@@ -62,7 +65,10 @@ async def test_denied(world: World, mode: str) -> None:
 
 @MODES
 async def test_outside_of_a_task(world: World, mode: str) -> None:
-    """Nobody's work is not done."""
+    """Call a tool of a server outside of any task.
+
+    Nobody's work is not done: nothing is sent.
+    """
     async with world.client(mode) as client:
         with pytest.raises(MCPError, match="no part of any task"):
             await client.call_tool("read_order", {"order": "7"})
@@ -105,7 +111,11 @@ async def test_resources_and_prompts(world: World, mode: str) -> None:
 
 @MODES
 async def test_attack_a_cached_answer(world: World, mode: str) -> None:
-    """What one task has read a client does not keep for another one, nor for nobody, though the server says it may."""
+    """Read from the client's cache what another task has read.
+
+    What one task has read a client does not keep for another one, nor for nobody, though the server says it
+    may.
+    """
     async with world.client(mode) as client:
         async with world.task():
             await client.read_resource("orders://all")
@@ -114,10 +124,14 @@ async def test_attack_a_cached_answer(world: World, mode: str) -> None:
         async with world.me.task("x", [REFUND], tenant="globex"):
             with pytest.raises(MCPError, match="not permitted"):
                 await client.read_resource("orders://all")
+    assert ["missing_scope"] == [facts["reason"] for facts in world.told("call.denied")]
 
 
 async def test_a_session_of_somebody_else(world: World) -> None:
-    """Its id is of no use to another agent, whatever its own token permits."""
+    """Use the id of another agent's session.
+
+    Its id is of no use to another agent, whatever its own token permits.
+    """
     async with world.client("legacy") as client:
         await client.list_tools()
         session = world.seen[-1]["mcp-session-id"]
@@ -136,7 +150,10 @@ async def test_a_session_of_somebody_else(world: World) -> None:
 
 @MODES
 async def test_what_comes_back(world: World, mode: str) -> None:
-    """The call's own token, and what looks like one, are taken out, of results and of progress."""
+    """A server returns the call's own token, in results and in progress.
+
+    It, and what looks like one, is taken out before a model sees it.
+    """
     told = []
 
     async def progress(done: float, total: float | None, message: str | None) -> None:
@@ -152,17 +169,24 @@ async def test_what_comes_back(world: World, mode: str) -> None:
 
 @MODES
 async def test_what_the_server_refuses(world: World, mode: str) -> None:
-    """A tool that it does not list, whatever the token."""
+    """Call a tool that the server does not list, with a good token.
+
+    The server refuses it, whatever the token.
+    """
     async with world.task(), world.client(mode) as client:
         result = await client.call_tool("unchecked", {"order": "7"})
         assert (True, "not permitted: the caller's credential is not one for this call") == (result.is_error, text_of(result))
     assert ["error"] == [call["outcome"] for call in world.told("call.finished")]
     assert ["a call of a tool was refused: the tool is not listed"] == [e.message for e in world.server_audit]
+    assert ["tool.refused"] == [e.name for e in world.server_audit]
 
 
 @MODES
 async def test_for_somebody_else(world: World, mode: str) -> None:
-    """An action's token is not sent to a server that it is not for."""
+    """Have an action's token sent to a server that it is not for.
+
+    An action's token is not sent to a server that it is not for.
+    """
     async with world.task(), world.client(mode) as client:
         await client.list_tools()
         sent = world.posts
@@ -174,7 +198,10 @@ async def test_for_somebody_else(world: World, mode: str) -> None:
 
 @MODES
 async def test_a_task_that_ends(world: World, mode: str) -> None:
-    """Its running call ends at once, and the token with it."""
+    """Let a call run on at the server when its task ends.
+
+    It ends at once, and the token with it.
+    """
     async with world.client(mode) as client:
         with pytest.raises((TaskEndedError, MCPError), match="enough"):  # whichever comes first
             async with world.task() as task:
@@ -234,7 +261,10 @@ async def test_an_action_for_the_session(world: World, mode: str) -> None:
 
 @pytest.mark.parametrize("binding", ["none", "dpop"])
 async def test_a_token_that_was_revoked(anyio_backend: str, binding: str) -> None:
-    """A server that asks the token broker takes it no more; its client gets another one, and sends that."""
+    """Go on with a token that was revoked.
+
+    A server that asks the token broker takes it no more; its client gets another one, and sends that.
+    """
     async with open_world(introspect=True, binding=binding) as world, world.task(), world.client() as client:
         for _ in range(2):
             assert "order 7 of acme" == text_of(await client.call_tool("read_order", {"order": "7"}))
@@ -242,10 +272,14 @@ async def test_a_token_that_was_revoked(anyio_backend: str, binding: str) -> Non
     assert ["an access token was refused: the token was revoked, or the token broker does not know it"] == [
         event.message for event in world.server_audit
     ]
+    assert ["token.refused"] == [event.name for event in world.server_audit]
 
 
 async def test_without_proofs(anyio_backend: str) -> None:
-    """A server that does not look at proofs takes no token that is bound to a key."""
+    """Show a bound token to a server that does not look at proofs.
+
+    A server that does not look at proofs takes no token that is bound to a key.
+    """
     async with open_world(proofs=False) as world, world.task():
         with pytest.raises((MCPError, ExceptionGroup)):
             async with world.client() as client:

@@ -33,7 +33,10 @@ async def denied(task: Task, action: str = READ, resource: str = INVOICE) -> Den
 
 
 async def test_a_task_that_was_not_let_begin() -> None:
-    """One too many is no task whose calls can be made all the same."""
+    """Make calls in a task that was refused, because the agent has too many already.
+
+    It is no task: its calls are denied.
+    """
     async with AgentWorld(contract(limits={"parallel_tasks": 1})).running() as world:
         async with task_of(world):
             extra = task_of(world)
@@ -44,7 +47,10 @@ async def test_a_task_that_was_not_let_begin() -> None:
 
 
 async def test_a_child_that_begins_after_its_parent(world: AgentWorld) -> None:
-    """Refused, and not usable in spite of it."""
+    """Take work that was handed on while the parent lived, and begin it when the parent has ended.
+
+    It does not begin, and calls of it are denied all the same.
+    """
     async with task_of(world) as task:
         child = task.delegate(AUDITOR, [READ])
     with pytest.raises(TaskEndedError):
@@ -55,7 +61,10 @@ async def test_a_child_that_begins_after_its_parent(world: AgentWorld) -> None:
 
 
 async def test_a_child_that_begins_while_its_parent_ends(world: AgentWorld) -> None:
-    """Whatever the order of the two threads is: it is refused, or ended with it."""
+    """Begin the child in the very moment in which another thread ends the parent.
+
+    Whatever the order of the two threads is: it is refused, or ended with it.
+    """
     real = type(world.host.standing).check
     said: list[BaseException] = []
     with pytest.raises(TaskEndedError, match="now"):
@@ -80,7 +89,10 @@ async def test_a_child_that_begins_while_its_parent_ends(world: AgentWorld) -> N
 
 
 async def test_a_task_that_begins_while_the_agent_is_stopped(world: AgentWorld) -> None:
-    """The stop of another thread comes between the look at it and the list of tasks."""
+    """Begin a task between the look at the kill switch and the entry in the list of tasks.
+
+    Another thread stops the agent just there: the task does not begin, and its calls are denied.
+    """
     real = type(world.host.standing).check
 
     def slow(standing: Any) -> None:

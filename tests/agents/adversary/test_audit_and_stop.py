@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from tests.support.agent_world import AgentWorld, contract
-from tests.support.audit_trails import chained
+from tests.support.audit_trails import chained, reasons_in
 
 from spiffe_client.agents import Call, Task, ToolGate, _spans, current_call
 from spiffe_client.audit import Event, JsonlSink, verify_trail
@@ -52,41 +53,64 @@ class TestTrail:
 
     @pytest.mark.parametrize("old", [b"tenant_boundary", b'"decision":"deny"', b"globex"])
     async def test_edited(self, trail: list[bytes], old: bytes) -> None:
-        """The line is named."""
+        """Change one line of the audit file: the reason, the decision, the tenant.
+
+        The verifier names the line, whose hash is not that of what it says.
+        """
         at = next(n for n, text in enumerate(trail) if old in text)
         changed = [*trail[:at], trail[at].replace(old, b"x" * len(old)), *trail[at + 1 :]]
-        with pytest.raises(AuditError) as caught:
+        with pytest.raises(AuditError, match="its hash is not that of what it says|no record of an audit trail") as caught:
             verify_trail(changed, bundles=self.bundles)
         assert at + 1 == caught.value.line
 
     async def test_edited_with_new_hashes(self, trail: list[bytes]) -> None:
-        """Who makes all hashes anew has no key for the checkpoints."""
+        """Change a line, and make all hashes of the file anew.
+
+        Who does so has no key for the signatures of the checkpoints.
+        """
         changed = chained([text.replace(b"tenant_boundary", b"outside_purpose") for text in trail])
-        with pytest.raises(AuditError):
+        with pytest.raises(AuditError, match="signature is not of its key"):
             verify_trail(changed, bundles=self.bundles)
 
     async def test_a_denial_left_out(self, trail: list[bytes]) -> None:
-        """The chain has a hole, and with new hashes no valid signature."""
+        """Take the lines of denials out of the file: as it is, with new hashes, with new numbers, counts and hashes.
+
+        The numbers have a hole; where all is made anew, no signature is valid.
+        """
         left = [text for text in trail if b'"call.denied"' not in text]
         for lines in (left, chained(left)):
-            with pytest.raises(AuditError):
+            with pytest.raises(AuditError, match="were removed or moved"):
                 verify_trail(lines, bundles=self.bundles)
+        anew = [re.sub(rb'"(seq|records)":\d+', rb'"\1":%d' % number, text) for number, text in enumerate(left)]
+        with pytest.raises(AuditError, match="signature is not of its key"):
+            verify_trail(chained(anew), bundles=self.bundles)
 
     async def test_truncated(self, trail: list[bytes]) -> None:
-        """A trail without its end is not closed, and what is behind the last checkpoint is not vouched for."""
+        """Cut the file: its end, half a line, its beginning.
+
+        A file without its end is not closed, and the report says up to which line it is vouched for; one
+        without its beginning has a hole there.
+        """
         for lines in (trail[:-1], [*trail[:-1], trail[-1][:-20]]):
             report = verify_trail(lines, bundles=self.bundles)
             assert (False, True) == (report.closed, report.vouched < len(trail) - 1)
-        with pytest.raises(AuditError):
+        with pytest.raises(AuditError, match="were removed or moved"):
             verify_trail(trail[1:], bundles=self.bundles)
 
     async def test_reordered(self, trail: list[bytes]) -> None:
-        """Two lines that change places do not fit any more."""
-        with pytest.raises(AuditError):
+        """Swap two lines.
+
+        Their numbers and hashes do not fit any more.
+        """
+        with pytest.raises(AuditError, match="were removed or moved"):
             verify_trail([*trail[:2], trail[3], trail[2], *trail[4:]], bundles=self.bundles)
 
     async def test_events_that_pretend(self, tmp_path: Path) -> None:
-        """A tool that is called like an event, a fact or a checkpoint is one denial."""
+        """Call a tool by the name of an event, of a checkpoint or with a line break, so that the audit seems to
+        say something else.
+
+        Each is one denial, on one line, and the file verifies.
+        """
         gate = ToolGate({})
         path = tmp_path / "audit.jsonl"
         names = ["trail.checkpoint", 'x","decision":"allow', "call.finished\n{}", "\x00", "reason"]
@@ -97,12 +121,16 @@ class TestTrail:
                         with pytest.raises(DeniedError):
                             gate.call(name, {"decision": "allow", "reason": "allowed"})
         assert len(names) == verify_trail(path).denials
+        assert ["missing_scope"] * len(names) == reasons_in(path)
 
 
 class TestSinks:
     @pytest.mark.parametrize("error", [RuntimeError("full"), ValueError("eyJ")], ids=repr)
     async def test_one_that_fails(self, error: Exception) -> None:
-        """It does not let anything through, and does not break what goes on."""
+        """Make the audit's sink raise an error.
+
+        It does not let anything through, and does not break what goes on: denials are counted.
+        """
 
         def fails(event: Event) -> None:
             raise error
@@ -111,16 +139,23 @@ class TestSinks:
             async with task_of(world) as task:
                 async with task.call(READ, INVOICE):
                     pass
-                with pytest.raises(DeniedError):
+                with pytest.raises(DeniedError) as caught:
                     async with task.call(READ, "tenants/globex/invoices/7"):
                         raise AssertionError("it was let in")
-                assert 1 == task.denied
+                assert (1, "tenant_boundary") == (task.denied, caught.value.reason)
 
     @pytest.mark.parametrize("name", ["call.finished", "call.denied", "task.ended", "task.started"])
     async def test_one_that_ends_the_program(self, name: str) -> None:
-        """Whatever it interrupts: nothing stays open, and no call goes on."""
+        """Interrupt the program (Ctrl-C) in the middle of an event.
+
+        Whatever it interrupts: no call stays open, and none begins.
+        """
+
+        reasons: list[object] = []
 
         def interrupts(event: Event) -> None:
+            if event.name == "call.denied":
+                reasons.append(event.attributes["reason"])
             if event.name == name:
                 raise KeyboardInterrupt
 
@@ -137,11 +172,15 @@ class TestSinks:
             if name not in {"task.started"}:
                 with pytest.raises(TaskEndedError):
                     call.refuse()
+            assert (["missing_scope"] if name in {"call.denied", "task.ended"} else []) == reasons
 
 
 class TestStop:
     async def test_while_200_calls_run(self) -> None:
-        """Loops, threads, calls that wait and calls that begin: all of them end, and nothing begins."""
+        """Have 200 calls running, in loops and threads, when somebody pulls the kill switch.
+
+        All of them end without waiting for anything, and nothing begins.
+        """
         limits = {"calls_per_task": 1000, "calls_per_minute": 10_000}
         async with AgentWorld(contract(limits=limits)).running() as world:
             go_on = threading.Event()
@@ -192,7 +231,10 @@ class TestStop:
         assert ["task_ended"] == world.reasons
 
     async def test_by_many_threads_at_once(self, world: AgentWorld) -> None:
-        """Tasks that begin and end while ten threads stop them: afterwards there are none."""
+        """Begin and end tasks while ten threads pull the kill switch at once.
+
+        Afterwards there are no tasks.
+        """
 
         async def work() -> None:
             try:
@@ -218,7 +260,10 @@ class TestStop:
 
 
 async def test_a_program_that_swallows_the_end(world: AgentWorld) -> None:
-    """A body that catches every error still hears of it when it leaves."""
+    """Catch and ignore every error, the end of the task included.
+
+    The next call is denied, and the program hears of the end when it leaves the task.
+    """
     said: list[Any] = []
     with pytest.raises(TaskEndedError):
         async with task_of(world) as task:
@@ -236,7 +281,10 @@ async def test_a_program_that_swallows_the_end(world: AgentWorld) -> None:
 async def test_a_span_processor_that_fails(
     world: AgentWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, when: str
 ) -> None:
-    """Telemetry of users that breaks does not leave a call without its record, nor let one through."""
+    """Break the telemetry around a call.
+
+    The call has its record in the audit, and nothing is let through.
+    """
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
     class Fails(SpanProcessor):

@@ -25,7 +25,11 @@ KEY = "-----BEGIN PRIVATE KEY-----\nY2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5\n-----E
 
 
 async def test_nothing_comes_to_light(pair: Pair) -> None:
-    """Logs, spans, metrics, audit, errors with the locals of their frames, reprs and pickles, what models see."""
+    """Hunt for canaries: the real token and ticket of each call, returned, raised and logged by leaky tools.
+
+    None is in what models see, logs, traces, metrics, audit, errors with the locals of their frames, reprs or
+    pickles.
+    """
     hunt = Hunt()
     seen: list[object] = []
 
@@ -78,13 +82,18 @@ async def test_nothing_comes_to_light(pair: Pair) -> None:
         for thing in seen:
             logging.getLogger("a.model").info("%s", thing)
         hunt.saw(*seen)
+    assert ["outside_purpose"] == pair.reasons
+    assert ["invalid_grant"] == [facts["error"] for facts in pair.told("token.denied")]
     assert 4 <= len(hunt.secrets)
     assert hunt.looked > 100
     assert [] == hunt.leaks()
 
 
 async def test_the_hunt_finds_what_is_there() -> None:
-    """Or the test above would show nothing."""
+    """Would the hunt find anything at all?
+
+    A canary that was let out on purpose is found.
+    """
     hunt = Hunt()
     hunt.add(CANARY)
     with hunt.watching():
@@ -139,7 +148,12 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 @pytest.mark.parametrize("make", ERRORS.values(), ids=ERRORS)
 @pytest.mark.parametrize("blocking", [False, True])
 async def test_a_tool_that_fails(world: AgentWorld, make: Callable[[], BaseException], blocking: bool) -> None:
-    """In whatever corner of an error it is, it does not get to a model, a log or a crash report's messages."""
+    """A tool raises an error that holds a token or a private key: in its text, an attribute, a note, a chain, a
+    group.
+
+    In whatever corner of the error it is, it does not get to a model, a log or a crash report; the audit counts
+    what was taken out.
+    """
 
     def fails() -> None:
         raise make()
@@ -163,7 +177,10 @@ async def test_a_tool_that_fails(world: AgentWorld, make: Callable[[], BaseExcep
     "make", [Stubborn, lambda: ExceptionGroup(CANARY, [ValueError()])], ids=["an error", "a group's name"]
 )
 async def test_an_error_that_cannot_be_cleaned(world: AgentWorld, make: Callable[[], Exception]) -> None:
-    """Is not shown; another one is in its place."""
+    """A tool raises an error that writes its secret anew whenever it is shown.
+
+    It is not shown; another one is in its place.
+    """
 
     @guard(requires="summarize")
     async def tool() -> None:
@@ -178,7 +195,10 @@ async def test_an_error_that_cannot_be_cleaned(world: AgentWorld, make: Callable
 
 
 async def test_an_answer_without_end(world: AgentWorld) -> None:
-    """A few lines of YAML stand for more than anybody can look through: what was not looked at is left out."""
+    """A tool returns a value that unfolds into more than anybody can look through, with a canary in it.
+
+    What was not looked at is left out.
+    """
     value: list[Any] = [CANARY]
     for _ in range(60):
         value = [value, value]
@@ -194,7 +214,10 @@ async def test_an_answer_without_end(world: AgentWorld) -> None:
 
 @pytest.mark.parametrize("text", [CANARY, "x" * 17000, "a.b.c\n" * 2, "é.b.c"], ids=["token", "long", "two", "é"])
 def test_a_ticket_shows_nothing(text: str) -> None:
-    """Neither if it is one, nor if it is none."""
+    """Print a ticket, or something that was taken for one.
+
+    Neither shows any of its text.
+    """
     try:
         thing: object = Ticket(text)
     except TicketError as error:

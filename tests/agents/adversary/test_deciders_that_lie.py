@@ -65,7 +65,11 @@ class TestApprovals:
         ids=["other arguments", "another resource", "none", "the same, twice"],
     )
     async def test_used_again(self, resource: str, arguments: dict[str, object]) -> None:
-        """An answer is for one request, and is used up by it."""
+        """Use a person's yes again: for other arguments, for another resource, or for the very same call a
+        second time.
+
+        An answer is for one request, and is used up by it.
+        """
         async with AgentWorld(approver=Replays()).running() as world:
             async with task_of(world) as task:
                 async with task.call(REFUND, ORDER, arguments={"amount": 5}):
@@ -82,7 +86,10 @@ class TestApprovals:
     async def test_that_a_framework_mixes_up(
         self, world: AgentWorld, resource: str, arguments: dict[str, object]
     ) -> None:
-        """It pauses twice, and brings a person's yes to one call for the other: that is a no."""
+        """An agent framework hands a person's yes for one call to another call with the same id.
+
+        That is a no; the call that was approved can still be made.
+        """
         gate = ToolGate({"refund": Requires(REFUND, "tenants/{tenant}/orders/{order}")})
         async with task_of(world) as task, task_of(world) as other:
             of_other = (resource, arguments) == (ORDER, {"amount": 5})
@@ -100,7 +107,10 @@ class TestApprovals:
         assert ["another_request"] == [facts["cause"] for facts in world.told("approval.refused")]
 
     async def test_used_by_another_task(self) -> None:
-        """Also where that asks for the very same."""
+        """Use a yes in another task, which asks for the very same.
+
+        It was not that task's.
+        """
         async with AgentWorld(approver=Replays()).running() as world:
             for n in range(2):
                 async with task_of(world) as task:
@@ -112,7 +122,10 @@ class TestApprovals:
         assert ["not_approved"] == world.reasons
 
     async def test_taken_out_of_the_ledger(self) -> None:
-        """What is kept for one call is refused for any other, and good once for its own."""
+        """Take a yes out of the ledger for a call of another task, argument, resource, action or tenant.
+
+        What is kept for one call is refused for any other, and good once for its own.
+        """
         async with AgentWorld(approver=Replays()).running() as world:
             async with task_of(world) as task, task_of(world) as other:
                 ledger, now = world.host.approvals, world.clock.now()
@@ -145,7 +158,10 @@ class TestApprovals:
         assert "unknown_or_used" == causes[-1]
 
     async def test_after_it_has_expired(self) -> None:
-        """Somebody says yes, five minutes too late."""
+        """Say yes five minutes too late.
+
+        The request has expired.
+        """
 
         async def late(request: ApprovalRequest) -> bool:
             world.clock.skew += timedelta(seconds=301)
@@ -159,7 +175,10 @@ class TestApprovals:
 
     @pytest.mark.parametrize("blocking", [False, True])
     async def test_arguments_changed_while_somebody_looks_at_them(self, blocking: bool) -> None:
-        """A list that is handed on is the caller's, who may change it: what runs is what was approved."""
+        """Change the arguments while a person looks at them: a list or a dict stays the caller's.
+
+        What runs is what was approved; the changed call is another one, and denied.
+        """
         order: dict[str, Any] = {"amount": 5}
         ran: list[object] = []
 
@@ -185,7 +204,10 @@ class TestApprovals:
 
     @pytest.mark.parametrize("error", [RuntimeError("x"), KeyboardInterrupt(), SystemExit(1)], ids=repr)
     async def test_an_approver_that_breaks(self, error: BaseException) -> None:
-        """Whatever it raises, nobody has said yes."""
+        """Break the approver: it raises, or ends the program.
+
+        Nobody has said yes.
+        """
 
         class Broken:
             async def approve(self, request: ApprovalRequest) -> Approval | None:
@@ -230,14 +252,17 @@ LIES = {
     "elsewhere": raw_reply(302, b"", ("Location", "http://127.0.0.1:1/yes")),
     "cut off": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\ncontent-length: 99\r\n\r\n{",
     "no HTTP": b"yes\r\n\r\n",
-    "no answer": HANG,
 }
 
 
 class TestDecisionPoints:
     @pytest.mark.parametrize("answer", LIES.values(), ids=LIES)
     async def test_that_lie(self, server: RawBroker, answer: Any) -> None:
-        """Anything but 200 and true is a no: the call is denied, and it is told that nobody could decide."""
+        """A decision point answers almost yes: the text "true", the number 1, two answers, another content
+        type, an error, a redirect, half a response.
+
+        Anything but status 200 and the JSON value true is a no, and the audit has that nobody could decide.
+        """
         server.script = lambda asked: answer
         async with AuthZenPdp(server.url, timeout=0.3) as pdp:
             async with AgentWorld(deciders=[pdp]).running() as world:
@@ -245,8 +270,23 @@ class TestDecisionPoints:
                     await denied(task, READ, INVOICE)
         assert ["decision_point_unavailable"] == world.reasons
 
+    async def test_that_are_slow(self, server: RawBroker) -> None:
+        """The decision point takes the question, and does not answer.
+
+        It is not waited for beyond its time: nobody could decide, and the call is denied.
+        """
+        server.script = lambda asked: HANG
+        async with AuthZenPdp(server.url, timeout=0.3) as pdp:
+            async with AgentWorld(deciders=[pdp]).running() as world:
+                async with task_of(world) as task:
+                    await denied(task, READ, INVOICE)
+        assert ["decision_point_unavailable"] == world.reasons
+
     async def test_that_are_down(self) -> None:
-        """Nobody is there."""
+        """The decision point is down.
+
+        Nobody could decide: the call is denied.
+        """
         async with AuthZenPdp("http://127.0.0.1:1", timeout=0.3) as pdp:
             async with AgentWorld(deciders=[pdp]).running() as world:
                 async with task_of(world) as task:
@@ -257,7 +297,10 @@ class TestDecisionPoints:
         "answer", [True, 1, "allow", None, {"allowed": True}, Decision, RuntimeError("x")], ids=lambda a: type(a).__name__
     )
     async def test_of_ones_own_that_lie(self, answer: Any) -> None:
-        """What is no decision is none."""
+        """A decider in Python returns something that is no decision: True, 1, "allow", None, a class.
+
+        What is no decision is none.
+        """
 
         class Lies:
             async def decide(self, question: Question) -> Decision:
@@ -272,7 +315,10 @@ class TestDecisionPoints:
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)], ids=repr)
     async def test_that_end_the_program(self, error: BaseException) -> None:
-        """It passes, and the call is not made."""
+        """A decider ends the program.
+
+        That passes on, and the call is not made.
+        """
 
         class Ends:
             async def decide(self, question: Question) -> Decision:
@@ -287,7 +333,10 @@ class TestDecisionPoints:
         assert ["cancelled"] == [facts["outcome"] for facts in world.told("call.finished")]
 
     async def test_asked_and_then_cancelled(self) -> None:
-        """Who gives up waiting has no call, and leaves nothing behind."""
+        """Give up waiting for a decision point that does not answer.
+
+        There is no call, and nothing of it is left behind.
+        """
 
         class Slow:
             async def decide(self, question: Question) -> Decision:
@@ -307,7 +356,10 @@ class TestDecisionPoints:
 
 class TestContracts:
     async def test_a_file_that_is_swapped(self, tmp_path: Path) -> None:
-        """What a task may do was said when the agent began; another file has no say in it."""
+        """Swap the contract's file for a wider one while a task works, then delete it.
+
+        What a task may do was said when the agent began; another file has no say in it.
+        """
         path, wider = tmp_path / "agent.toml", tmp_path / "wider.toml"
         text = (
             f'[agent]\nid = "{AGENT}"\npurpose = "x"\nenvironment = "prod"\ntrust_domain = "prod.example"\n'
@@ -328,7 +380,10 @@ class TestContracts:
         assert ["missing_scope"] == world.reasons
 
     async def test_a_contract_that_is_written_to(self, world: AgentWorld) -> None:
-        """It is frozen, and what decides has its own."""
+        """Write to the contract in memory: more actions, more calls, other resources.
+
+        It is frozen, and what decides has its own copy.
+        """
         what: Contract = world.host.contract
         for change in (
             lambda: setattr(what, "actions", {}),
@@ -342,7 +397,10 @@ class TestContracts:
         assert ["tenant_boundary"] == world.reasons
 
     async def test_withdrawn_while_somebody_thinks(self) -> None:
-        """The answer is of no use any more."""
+        """Withdraw the contract while a person looks at a call, who then says yes.
+
+        The task has ended, and the yes is of no use.
+        """
         asked, answer = anyio.Event(), anyio.Event()
 
         async def thinks(request: ApprovalRequest) -> bool:

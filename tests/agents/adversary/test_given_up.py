@@ -50,7 +50,10 @@ def blocking(call: Call) -> None:
 class TestByTheCaller:
     @pytest.mark.parametrize("name", WAITERS)
     async def test_while_it_waits(self, scene: Scene, name: str) -> None:
-        """No authority, no open approval, no place in the workflow; the attempt is told."""
+        """Give a call up while it waits for a decision point, a person or a token broker.
+
+        No authority, no open approval and no place in the workflow is left of it; the attempt is in the audit.
+        """
         waits = scene.make_wait(name)
         async with scene.task() as task:
             call = task.call("refund", ORDER, arguments={"n": 1})
@@ -76,7 +79,10 @@ class TestByTheCaller:
         assert ["cancelled", "ok"] == [facts["outcome"] for facts in scene.world.told("call.finished")]
 
     async def test_while_a_person_thinks_who_says_yes_later(self, scene: Scene) -> None:
-        """The yes comes to nobody: it is not kept for the next call, which asks again."""
+        """Give a call up, and collect the yes of a person who answers later.
+
+        The yes comes to nobody: the next call asks again.
+        """
         waits = scene.make_wait("person", deaf=True)
         async with scene.task() as task:
             async with anyio.create_task_group() as group:
@@ -90,7 +96,10 @@ class TestByTheCaller:
                 assert 2 == len(waits.asked)
 
     async def test_by_an_error_that_is_nobodys_answer(self, scene: Scene) -> None:
-        """A bug in between is no denial, and told all the same."""
+        """Break what a call waits for with an error that is no answer.
+
+        The call is not made, nothing is left of it, and the audit has the error.
+        """
         scene.broker.error = ZeroDivisionError()
         async with scene.task() as task:
             with pytest.raises(ZeroDivisionError):
@@ -106,17 +115,24 @@ class TestBySecurityEvents:
     """A token that somebody takes back: nobody goes on with it, nor with what was made of it."""
 
     async def test_of_a_task(self, scene: Scene) -> None:
-        """It ends, and so does what it handed on; who else works here goes on."""
+        """Go on when the token broker has taken a task's token back.
+
+        The task ends, and so does what it handed on; who else works here goes on.
+        """
         async with scene.task() as other, other.call("read", ORDER):
             with pytest.raises(TaskEndedError, match="took a token of this task back"):
                 async with scene.task() as task, task.delegate(AUDITOR, ["read"]) as child:
                     async with child.call("read", ORDER):
                         scene.take_back(task.authorities["read"].peek())
                         await anyio.sleep_forever()
+            assert ["parent", "stopped"] == [facts["outcome"] for facts in scene.world.told("task.ended")]
             assert (None, ("stopped", "parent")) == (other.ended, tuple(it.ended[0] for it in (task, child) if it.ended))
 
     async def test_of_the_work_that_was_handed_on(self, scene: Scene) -> None:
-        """It ends; the task that it came from goes on."""
+        """Go on with handed on work whose token was taken back.
+
+        It ends; the task that it came from goes on.
+        """
         async with scene.task() as task:
             with pytest.raises(TaskEndedError, match="took a token of this task back"):
                 async with task.delegate(AUDITOR, ["read"]) as child, child.call("read", ORDER):
@@ -124,27 +140,39 @@ class TestBySecurityEvents:
                     await anyio.sleep_forever()
             async with task.call("read", ORDER):
                 pass
+        assert ["stopped", "finished"] == [facts["outcome"] for facts in scene.world.told("task.ended")]
 
     async def test_of_a_call_that_has_begun_with_it(self, scene: Scene) -> None:
-        """Also where calls to come have got another one meanwhile."""
+        """Take a token back that a call has begun with, and that was replaced since.
+
+        Its task ends all the same.
+        """
         with pytest.raises(TaskEndedError, match="took a token of this task back"):
             async with scene.task() as task, task.call("read", ORDER) as call:
                 scene.broker.tokens.clear()
                 assert call.token is not await task.authorities["read"].fetch()
                 scene.take_back(call.token)
                 await anyio.sleep_forever()
+        assert ["stopped"] == [facts["outcome"] for facts in scene.world.told("task.ended")]
 
     async def test_of_calls_to_come(self, scene: Scene) -> None:
-        """Also where none runs at the moment: the next one would have a new token at once."""
+        """Take a token back while no call runs, so that the next one might simply get a new one.
+
+        The task ends at once.
+        """
         with pytest.raises(TaskEndedError, match="took a token of this task back"):
             async with scene.task() as task:
                 async with task.call("read", ORDER) as call:
                     pass
                 scene.take_back(call.token)
                 await anyio.sleep_forever()
+        assert ["stopped"] == [facts["outcome"] for facts in scene.world.told("task.ended")]
 
     async def test_that_a_ticket_was_worth(self, scene: Scene) -> None:
-        """All that was begun with it ends; and nothing where it is another's."""
+        """Take back what a ticket was worth.
+
+        All that was begun with it ends, and nothing where it is another's.
+        """
         root = access_token(TokenRequest.of("read"), "root")
         tokens: Any = scene.broker
         with pytest.raises(TaskEndedError, match="took a token of this task back"):
@@ -154,12 +182,16 @@ class TestBySecurityEvents:
                 assert None is task.ended
                 scene.take_back(root)
                 await anyio.sleep_forever()
+        assert ["stopped"] == [facts["outcome"] for facts in scene.world.told("task.ended")]
 
 
 class TestByTheEndOfTheTask:
     @pytest.mark.parametrize("name", WAITERS)
     async def test_an_answer_that_comes_after_it(self, scene: Scene, name: str) -> None:
-        """Whoever does not hear that they are cancelled answers nobody: the task is over before they do."""
+        """Answer a call whose task has ended: a yes, a decision or a token, too late.
+
+        Nobody gets it; who would have been asked next is not asked.
+        """
         waits = scene.make_wait(name, deaf=True)
         async with anyio.create_task_group() as group:
             with pytest.raises(TaskEndedError, match="enough"):
@@ -178,7 +210,10 @@ class TestByTheEndOfTheTask:
 
     @pytest.mark.parametrize("name", WAITERS[:2])
     async def test_while_a_thread_waits(self, scene: Scene, name: str) -> None:
-        """It comes back at once, with nothing."""
+        """End the task while a thread waits for an answer.
+
+        The thread comes back at once, with nothing.
+        """
         scene.make_wait(name)
         async with anyio.create_task_group() as group:
 
@@ -198,7 +233,10 @@ class TestByTheEndOfTheTask:
 
     @pytest.mark.parametrize("in_thread", [False, True])
     async def test_a_token_that_lands_in_that_moment(self, scene: Scene, in_thread: bool) -> None:
-        """Nobody gets it, and it is given back when its call is left, not only with the task; it is revoked once."""
+        """Let the token arrive in the very moment in which the task ends.
+
+        Nobody gets it; it is given back when its call is left, and revoked once.
+        """
         with pytest.raises(TaskEndedError, match="enough"):
             async with scene.task() as task:
                 scene.broker.landing = lambda: task.end("stopped", "enough")
@@ -215,7 +253,11 @@ class TestByTheEndOfTheTask:
         assert (1, ["task_ended"]) == (len(scene.broker.revoking.asked), scene.world.reasons)
 
     async def test_while_the_token_broker_hangs(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It neither issues nor revokes: the end is there at its deadline, nothing is usable, and that is told."""
+        """End the task while the token broker hangs, and neither issues nor revokes.
+
+        The end is there at its deadline, nothing is usable here, and the audit has what could not be revoked.
+        That token lives until it expires, bound to its key.
+        """
         monkeypatch.setattr("spiffe_client.agents._host.REVOKING", 0.05)
         with anyio.fail_after(10):
             async with anyio.create_task_group() as group:
@@ -235,5 +277,7 @@ class TestByTheEndOfTheTask:
         with pytest.raises(TaskEndedError):
             await task.authorities["read"].fetch()
         assert [] == scene.left(task)
+        assert ["task_ended"] == scene.world.reasons
         (ended,) = scene.world.told("task.ended")
-        assert (0, 1) == (ended["revoked"], ended["not_revoked"])
+        assert 0 == ended["revoked"]
+        assert 1 == ended["not_revoked"]

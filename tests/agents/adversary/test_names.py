@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import pytest
 from tests.support.agent_world import AUDITOR, AgentWorld, contract
+from tests.support.audit_trails import reasons_in
 
 from spiffe_client.agents import Call, Requires, Task, ToolGate, arguments_digest, guard
 from spiffe_client.audit import JsonlSink, verify_trail
@@ -78,7 +79,11 @@ def task_of(world: AgentWorld, **terms: Any) -> Task:
 class TestResources:
     @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
     async def test_as_an_argument(self, world: AgentWorld, name: str) -> None:
-        """Denied before the tool runs; what is said of it is short and plain."""
+        """A model names a resource: `../`, wildcards, templates, look-alikes of other alphabets, control
+        characters, a million digits.
+
+        Denied before the tool runs; what is said of it is short and plain.
+        """
         async with task_of(world):
             with pytest.raises(DeniedError) as caught:
                 read(name)
@@ -89,7 +94,10 @@ class TestResources:
 
     @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
     async def test_as_a_whole_resource(self, world: AgentWorld, name: str) -> None:
-        """The same where a program hands it on unseen."""
+        """The same names, in a resource that a program hands on unseen.
+
+        Denied all the same.
+        """
         async with task_of(world) as task:
             with pytest.raises(DeniedError) as caught:
                 async with task.call(READ, f"tenants/acme/invoices/{name}"):
@@ -100,7 +108,10 @@ class TestResources:
 
     @pytest.mark.parametrize("tenant", ["globex", "ACME", "acme.", "acme%00"])
     async def test_as_another_tenant(self, world: AgentWorld, tenant: str) -> None:
-        """Worth an alarm, if it could be a tenant."""
+        """A model names another tenant: plainly, in capitals, with a dot, encoded.
+
+        Denied, and an anomaly in the audit if it could be a tenant.
+        """
         async with task_of(world):
             with pytest.raises(DeniedError):
                 read("7", tenant=tenant)
@@ -110,20 +121,30 @@ class TestResources:
 
     @pytest.mark.parametrize("value", [True, Kind.THEIRS, 1 << 300, 10**5000], ids=["true", "an enum", "big", "huge"])
     async def test_that_is_no_name(self, world: AgentWorld, value: Any) -> None:
-        """Values whose text is another thing than what they hold, or too much of it."""
+        """Values whose text is another thing than what they hold, or too much of it: true, an enum, huge
+        numbers.
+
+        They are no names.
+        """
         async with task_of(world):
             with pytest.raises(DeniedError):
                 read(value)
         assert ["outside_purpose"] == world.reasons
 
     async def test_with_two_faces(self, world: AgentWorld) -> None:
-        """What counts is what it holds."""
+        """A string that shows another face when it is printed.
+
+        What counts is what it holds.
+        """
         async with task_of(world):
             read(Looks("7"))
         assert ["tenants/acme/invoices/7"] == [facts["resource"] for facts in world.told("call.finished")]
 
     async def test_hidden_among_the_rest(self, world: AgentWorld) -> None:
-        """What a tool takes by `**` is looked at like any other argument."""
+        """Hide another tenant among a tool's free arguments (`**`).
+
+        They are looked at like any other argument.
+        """
 
         @guard(requires=READ, resource="tenants/{tenant}/invoices/{invoice}")
         def anything(invoice: str, **more: str) -> str:
@@ -144,7 +165,10 @@ class TestResources:
         assert ["tenant_boundary"] * 2 == world.reasons
 
     async def test_as_the_name_of_a_tool(self, world: AgentWorld) -> None:
-        """A model calls what is not there."""
+        """A model calls tools that are not there, by all these names.
+
+        Each is a denial, in short and plain words.
+        """
         gate = ToolGate({"read": Requires(READ, "tenants/{tenant}/invoices/{invoice}")})
         async with task_of(world):
             for name in NAMES.values():
@@ -177,13 +201,19 @@ class TestTerms:
         ids=str,
     )
     async def test_that_no_resource_can_be_made_of(self, world: AgentWorld, terms: dict[str, Any]) -> None:
-        """A task does not begin with them."""
+        """Begin a task for a tenant, or with parameters, of which a resource could be anything.
+
+        The task does not begin.
+        """
         with pytest.raises(TaskError, match="no resource can be made|whose a task is"):
             task_of(world, **terms)
 
     @pytest.mark.parametrize("purpose", ["close\nlevel=ERROR forged", "\x1b[2J", "\u202eevil", "x" * 1001])
     async def test_a_purpose_that_writes_into_logs(self, world: AgentWorld, purpose: str) -> None:
-        """Lines of a log, escapes of a terminal: not in a purpose, of a task or what it hands on."""
+        """A purpose with line breaks, escapes of a terminal, or as long as a book.
+
+        Neither a task nor handed on work begins with it.
+        """
         with pytest.raises(TaskError, match="one line"):
             world.host.task(purpose, [READ])
         async with task_of(world) as task:
@@ -191,7 +221,10 @@ class TestTerms:
                 task.delegate(AUDITOR, [READ], purpose=purpose)
 
     async def test_a_reason_that_writes_into_logs(self, world: AgentWorld) -> None:
-        """Nor in why an agent was stopped, which a model gets to read as well."""
+        """Stop an agent for a reason with line breaks and escapes, which logs show and models get to read.
+
+        It is made one short, plain line.
+        """
         with pytest.raises(TaskEndedError) as caught:
             async with task_of(world):
                 world.host.stop("x\nlevel=ERROR\x1b[2J" + "y" * 5000)
@@ -203,7 +236,10 @@ class TestTerms:
         assert "stopped" == event.attributes["outcome"]
 
     async def test_a_tenant_that_nobody_is(self, world: AgentWorld) -> None:
-        """A task for nobody gets at no tenant's resources."""
+        """A task for nobody asks for tenants' resources.
+
+        It gets at none.
+        """
         async with task_of(world, tenant="") as task:
             for resource in ("tenants//invoices/7", "tenants/acme/invoices/7", "tenants/acme/orders/7"):
                 with pytest.raises(DeniedError):
@@ -216,7 +252,10 @@ class TestIdsOfCalls:
     GATE = ToolGate({"summarize": "summarize"})
 
     async def test_without_end(self) -> None:
-        """New ids are remembered as long as there are calls for them; each of the rest is another call, and denied."""
+        """Make up new ids of calls without end, to fill the memory.
+
+        They are remembered as long as there are calls for them; each of the rest is another call, and denied.
+        """
         async with AgentWorld(contract(limits={"calls_per_task": 5})).running() as world:
             async with task_of(world) as task:
                 for number in range(100):
@@ -229,7 +268,10 @@ class TestIdsOfCalls:
         assert ["budget_spent"] * 95 == world.reasons
 
     async def test_without_end_in_the_work_that_was_handed_on(self) -> None:
-        """As many as the child has calls."""
+        """The same in work that was handed on.
+
+        As many are remembered as the child has calls; the rest is denied.
+        """
         async with AgentWorld().running() as world:
             async with task_of(world) as task, task.delegate(AUDITOR, [READ], calls=3) as child:
                 gate = ToolGate({"read": Requires(READ, "tenants/{tenant}/invoices/{invoice}")})
@@ -238,9 +280,13 @@ class TestIdsOfCalls:
                         async with gate.call("read", {"invoice": "7"}, call_id=str(number)):
                             pass
                 assert (3, 3) == (len(child.replays or {}), len(child.counted or {}))
+        assert ["budget_spent"] * 17 == world.reasons
 
     async def test_as_long_as_a_book(self, world: AgentWorld) -> None:
-        """It is not kept, and a call that is made again is counted again."""
+        """An id of a call that is as long as a book.
+
+        It is not kept, and a call that is made again is counted again.
+        """
         async with task_of(world) as task:
             for _ in range(3):
                 async with self.GATE.call("summarize", {}, call_id="x" * 257) as call:
@@ -255,7 +301,11 @@ class TestDigests:
         ids=str,
     )
     def test_what_is_another_value_has_another_one(self, one: object, other: object) -> None:
-        """An approval for one is none for the other."""
+        """Get one set of arguments approved and use another that looks the same: 1 for true, "1" or 1.0, a list
+        for its item.
+
+        Each has another digest: an approval for one is none for the other.
+        """
         assert arguments_digest({"a": one}) != arguments_digest({"a": other})
         assert arguments_digest({"a": [one]}) != arguments_digest({"a": [other]})
 
@@ -273,18 +323,27 @@ class TestDigests:
         ids=["nan", "inf", "nan inside", "inf inside", "an odd key", "an object", "half a pair"],
     )
     def test_what_is_no_json_has_none(self, value: object) -> None:
-        """It would be written as null, or not at all; so nobody can approve it."""
+        """Arguments that JSON cannot say: not a number, infinity, objects, half a character.
+
+        They have no digest, so nobody can approve them.
+        """
         assert None is arguments_digest({"a": value, "b": None})
 
     def test_as_json_the_same_is_the_same(self) -> None:
-        """For whoever takes the call sees no more."""
+        """Write the same arguments in other types of Python: bytes, a decimal.
+
+        They have one digest, for whoever takes the call sees no more.
+        """
         assert arguments_digest({"a": b"abc"}) == arguments_digest({"a": "YWJj"})
         assert arguments_digest({"a": Decimal("1.0")}) == arguments_digest({"a": "1.0"})
         assert arguments_digest({"a": None, "b": [1.5, "x"]}) is not None
 
     @pytest.mark.parametrize("size", [1 << 16, 1 << 22])
     async def test_huge_arguments(self, world: AgentWorld, size: int) -> None:
-        """Only their digest is kept and told."""
+        """Flood the audit with huge arguments.
+
+        Only their digest is kept and told.
+        """
         async with task_of(world) as task:
             async with task.call("summarize", arguments={"text": "x" * size, "n": 1 << 80}) as call:
                 pass
@@ -293,7 +352,10 @@ class TestDigests:
 
 
 async def test_nothing_breaks_the_trail(tmp_path: Path) -> None:
-    """Whatever a model calls a resource, each denial is one line of the audit, and the chain holds."""
+    """Call resources and actions by all these names, with the audit written to a file.
+
+    Each denial is one line of the audit, and the chain holds.
+    """
     path = tmp_path / "audit.jsonl"
     with JsonlSink(path, on_trouble="block") as sink:
         async with AgentWorld(on_event=sink).running() as world:
@@ -305,4 +367,5 @@ async def test_nothing_breaks_the_trail(tmp_path: Path) -> None:
                                 assert isinstance(call, Call)
     report = verify_trail(path)
     assert 2 * len(NAMES) == report.denials
+    assert ["outside_purpose", "missing_scope"] * len(NAMES) == reasons_in(path)
     assert len(path.read_bytes().splitlines()) == report.records

@@ -98,9 +98,13 @@ def check(scene: Scene, task: Task, call: Call) -> str:
     return outcome
 
 
-async def at_each_step(scene: Scene, one: Callable[[int], Awaitable[tuple[int, str]]]) -> None:
-    """Do it with the end at the first step, at the second and so on until it comes after all of them."""
+async def at_each_step(scene: Scene, one: Callable[[int], Awaitable[tuple[int, str]]]) -> set[object]:
+    """Do it with the end at the first step, at the second and so on until it comes after all of them.
+
+    Return why calls were denied.
+    """
     told: list[str] = []
+    reasons: set[object] = set()
     steps = 1
     await one(_MOST)  # from Python 3.12 on, instructions are seen from the second time on
     scene.forget()
@@ -108,9 +112,11 @@ async def at_each_step(scene: Scene, one: Callable[[int], Awaitable[tuple[int, s
         assert len(told) < _MOST
         steps, outcome = await one(len(told) + 1)
         told.append(outcome)
+        reasons.update(scene.world.reasons)
         scene.forget()
     # Denied until it is let in, cancelled until it has finished: the end is never seen late.
     assert ["denied", "cancelled", "ok"] == [outcome for outcome, _ in groupby(told)]
+    return reasons
 
 
 @pytest.fixture
@@ -124,7 +130,12 @@ class TestEachStep:
     """One thread is at each line of a call, in one test at each of the interpreter's instructions, when another ends its task."""
 
     async def test_of_a_call_on_the_event_loop(self, scene: Scene, action: str) -> None:
-        """From before it begins until after it has ended."""
+        """End the task from another thread at each single line of a call's way, from before it begins until
+        after its end.
+
+        Denied until it is let in, cancelled until it has finished; no token survives, and the audit has it
+        once.
+        """
 
         async def one(step: int) -> tuple[int, str]:
             with pytest.raises(TaskEndedError):
@@ -140,10 +151,13 @@ class TestEachStep:
                     await anyio.sleep_forever()
             return at.steps, check(scene, task, call)
 
-        await at_each_step(scene, one)
+        assert {"task_ended"} == await at_each_step(scene, one)
 
     async def test_of_a_call_in_a_thread(self, scene: Scene, action: str) -> None:
-        """The same for code that blocks; what its body brings back after the end is nobody's."""
+        """The same for code that blocks, also at each single instruction of the interpreter.
+
+        The same; what its body brings back after the end is nobody's.
+        """
 
         def block(call: Call, at: AtStep) -> None:
             with at, suppress(TaskEndedError), call:
@@ -160,7 +174,7 @@ class TestEachStep:
                     await anyio.sleep_forever()
             return at.steps, check(scene, task, call)
 
-        await at_each_step(scene, one)
+        assert {"task_ended"} == await at_each_step(scene, one)
 
 
 class TestThreads:
@@ -174,7 +188,10 @@ class TestThreads:
         sys.setswitchinterval(before)
 
     async def test_that_make_calls_while_their_task_ends(self, scene: Scene) -> None:
-        """Each is told, and no attempt of any of them is without a trace."""
+        """Make calls from eight threads, switched every few instructions, while their task ends.
+
+        Each thread is told, and each attempt is in the audit.
+        """
         for _ in range(20):
             tried, heard = [0] * 8, [0] * 8
 
@@ -200,13 +217,17 @@ class TestThreads:
             assert tried == heard
             told = [event for event in scene.world.audit if event.name in TOLD]
             assert sum(tried) == len(told)
+            assert {"task_ended"} >= set(scene.world.reasons)
             assert ([], {}, {}) == (scene.left(task), task.calls, scene.broker.tokens)
             assert names(scene.broker.issued) == names(scene.broker.revoking.asked)
             scene.forget()
 
     async def test_that_end_it_all_at_once(self, scene: Scene) -> None:
-        """Ten ends, of the task, its parent and the agent: each call ends, each token is revoked once."""
-        calls: list[str] = []
+        """End the task, its parent and the agent from ten threads at once.
+
+        Each call ends, each token is revoked once.
+        """
+        calls: list[TaskEndedError] = []
 
         def work(task: Task) -> None:
             try:
@@ -215,7 +236,7 @@ class TestThreads:
                     over.wait(20)
                     call.refuse()
             except TaskEndedError as error:
-                calls.append(error.reason)
+                calls.append(error)
 
         ready, over = threading.Semaphore(0), threading.Event()
         async with anyio.create_task_group() as group:
@@ -234,13 +255,17 @@ class TestThreads:
                             await anyio.to_thread.run_sync(thread.join)
                     over.set()
                     await anyio.sleep_forever()
-        assert ["task_ended"] * 4 == calls
+        assert 4 == len(calls)
+        assert ["cancelled"] * 4 == [facts["outcome"] for facts in scene.world.told("call.finished")]
         assert {} == scene.broker.tokens
         assert names(scene.broker.issued) == names(scene.broker.revoking.asked)
 
 
 async def test_a_thread_that_waits_for_a_token_broker_that_hangs(pair: Pair) -> None:
-    """A real one: the thread hears of the end of its task at once, and what is issued later is nobody's."""
+    """A thread waits for a token broker that hangs when its task ends.
+
+    It hears of the end at once, and the token that is issued later is nobody's.
+    """
     pair.broker.fail_next(None, delay=30, times=1)
     asked = pair.broker.requests["token"]
     said: list[str] = []

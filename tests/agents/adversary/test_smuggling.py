@@ -44,7 +44,10 @@ def whose(world: AgentWorld) -> list[object]:
 
 class TestThreads:
     async def test_a_thread_of_its_own(self, world: AgentWorld) -> None:
-        """Works for nobody, so nothing is done."""
+        """A tool starts a thread of its own and works there.
+
+        It works for nobody there, so nothing is done.
+        """
         said: list[BaseException] = []
 
         def work() -> None:
@@ -57,11 +60,14 @@ class TestThreads:
             thread = threading.Thread(target=work)
             thread.start()
             thread.join()
-        assert ["no_task"] == [error.decision.reason for error in said]
+        assert [NoTaskError] == [type(error) for error in said]
         assert [] == whose(world)
 
     async def test_a_pool_that_two_tasks_share(self, world: AgentWorld) -> None:
-        """A worker that worked for one task knows nothing of it when the other one comes."""
+        """Two tasks share a pool of threads: its worker still has the first one's work.
+
+        It knows nothing of the first task when the second one comes.
+        """
         with ThreadPoolExecutor(1) as pool:
             async with task_of(world, "acme"):
                 assert "acme" == pool.submit(bind(read), "7").result()
@@ -72,7 +78,10 @@ class TestThreads:
         assert ["acme", "globex"] == whose(world)
 
     async def test_a_thread_that_outlives_its_task(self, world: AgentWorld) -> None:
-        """It has the task's context, and the task is over."""
+        """A thread that was given a task's context uses it after the task's end.
+
+        The task is over, and so is what it could do.
+        """
         async with task_of(world):
             later = bind(read)
         with pytest.raises(TaskEndedError):
@@ -82,7 +91,10 @@ class TestThreads:
 
 class TestContexts:
     async def test_a_copied_context_of_a_task_that_is_over(self, world: AgentWorld) -> None:
-        """What is in it is a handle, and the handle is closed."""
+        """Keep a copy of a task's context, and use it after the task's end.
+
+        What is in it is a handle, and the handle is closed.
+        """
         async with task_of(world):
             kept = contextvars.copy_context()
         with pytest.raises(TaskEndedError):
@@ -90,7 +102,10 @@ class TestContexts:
         assert ["task_ended"] == world.reasons
 
     async def test_a_copied_context_of_another_task(self, world: AgentWorld) -> None:
-        """It gives that task's authority, which is counted and told as its own, and nothing of it is ours."""
+        """Use a copy of another task's context while both work.
+
+        It gives that task's authority, which is counted and told as its own; ours is not wider by it.
+        """
         async with task_of(world, "acme") as theirs:
             kept = contextvars.copy_context()
             async with task_of(world, "globex") as ours:
@@ -104,7 +119,10 @@ class TestContexts:
         assert ["tenant_boundary"] == world.reasons
 
     async def test_a_callback_that_was_registered_inside(self, world: AgentWorld) -> None:
-        """Called by another task it works for that one; called for its own, which is over, for nobody."""
+        """Register a callback in one task, and have another one call it.
+
+        Plain, it works for whoever calls it; bound to its own task, which is over, for nobody.
+        """
         callbacks: list[Any] = []
         async with task_of(world, "acme"):
             callbacks += [lambda: read("7"), bind(lambda: read("7"))]
@@ -115,7 +133,10 @@ class TestContexts:
         assert (["globex"], ["task_ended"]) == (whose(world), world.reasons)
 
     async def test_a_generator_made_for_another_task(self, world: AgentWorld) -> None:
-        """Each step works for whoever asks for it, not for who made it."""
+        """Make a generator in one task, and draw from it in another.
+
+        Each step works for whoever asks for it, not for who made it.
+        """
 
         def reads() -> Iterator[str]:
             while True:
@@ -131,7 +152,10 @@ class TestContexts:
         assert ["acme", "globex"] == whose(world)
 
     async def test_an_async_generator_made_for_another_task(self, world: AgentWorld) -> None:
-        """Neither does an asynchronous one."""
+        """The same with an asynchronous generator.
+
+        The same.
+        """
 
         async def reads() -> AsyncIterator[str]:
             while True:
@@ -148,7 +172,10 @@ class TestContexts:
         assert ["acme", "globex"] == whose(world)
 
     async def test_a_generator_that_holds_a_task_open(self, world: AgentWorld) -> None:
-        """Left in the wrong order it fails, and its task ends with all it has."""
+        """A generator holds a task open, and leaves it in the wrong order.
+
+        It fails, and its task ends with all it has.
+        """
 
         async def holding() -> AsyncIterator[Task]:
             async with task_of(world, "acme") as task:
@@ -170,7 +197,10 @@ class TestContexts:
 
 class TestHandles:
     async def test_a_call_that_was_kept(self, world: AgentWorld) -> None:
-        """It hands out nothing any more, in its own task or another."""
+        """Keep a call after its end: for its client, its credentials, or to make it again.
+
+        It hands out nothing any more, in its own task or another.
+        """
         kept: list[Call] = []
         async with task_of(world) as task:
             async with task.call("summarize") as call:
@@ -185,7 +215,10 @@ class TestHandles:
 
     @pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"])
     async def test_a_call_or_task_that_is_copied(self, world: AgentWorld, take: Any) -> None:
-        """A copy would not end with it, so there is none."""
+        """Copy or pickle a call or a task.
+
+        A copy would not end with it, so there is none.
+        """
         async with task_of(world) as task:
             async with task.call("summarize") as call:
                 for thing in (call, task):
@@ -195,7 +228,10 @@ class TestHandles:
 
     @pytest.mark.parametrize("blocking", [False, True])
     async def test_a_client_that_was_kept(self, pair: Pair, blocking: bool) -> None:
-        """Neither with its auth nor without: also what mutual TLS says about us is authority."""
+        """Keep the HTTP client of a call, and send with it: with its credentials, with others, with none.
+
+        Nothing is sent: also what mutual TLS says about us is authority.
+        """
         url = f"{pair.service.url}/v1/orders"
         async with pair.task() as task:
             async with task.call("orders:read", ORDER) as call:
@@ -213,7 +249,10 @@ class TestHandles:
         assert ["ok"] == [facts["outcome"] for facts in pair.told("call.finished")]
 
     async def test_a_token_for_somebody_else(self, pair: Pair) -> None:
-        """A redirect, or an address that a model chose, does not get it."""
+        """Have a redirect, or an address that a model chose, carry the token elsewhere.
+
+        It is not sent there.
+        """
         async with pair.task() as task:
             async with task.call("orders:read", ORDER) as call:
                 reply = await call.http.get(f"{pair.service.url}/redirect", params={"to": "https://evil.example/"})

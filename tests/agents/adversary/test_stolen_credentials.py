@@ -42,7 +42,10 @@ async def overheard(call: Call, url: str) -> httpx.Headers:
 
 class TestTokens:
     async def test_a_stolen_token_with_the_thiefs_key(self, pair: Pair) -> None:
-        """It is bound to the task's own key: the thief's proof, or none, does not fit."""
+        """Show a stolen token to the service: with a proof by the thief's key, without one, as a bearer token.
+
+        It is bound to the task's own key: the thief's proof, or none, does not fit.
+        """
         url, key = f"{pair.service.url}/v1/orders", ProofKey()
         async with pair.task() as task, httpx.AsyncClient() as http:
             async with task.call(READ, ORDER) as call:
@@ -60,7 +63,11 @@ class TestTokens:
         assert [call.token.fingerprint] == [facts["token"] for facts in pair.told("call.finished")]
 
     async def test_a_stolen_token_used_up_the_chain(self, pair: Pair) -> None:
-        """Nor does the token broker make another token of it, for a thief with a key of its own."""
+        """Exchange a stolen token for another one at the token broker, with a key of one's own.
+
+        Our client exchanges a token for its holder only; to a thief with another client the token broker says
+        that it may not act for that agent.
+        """
         async with pair.task() as task:
             async with task.call(READ, ORDER) as call:
                 stolen = call.token.token.reveal()
@@ -70,10 +77,14 @@ class TestTokens:
                     thief, key = OAuthClient(pair.broker, http, THIEF), ProofKey()
                     for headers in ({}, thief.proven(key), thief.proven(key, token=stolen)):
                         reply = await thief.exchange(stolen, headers=headers)
-                        assert (400, True) == (reply.status_code, "invalid" in reply.json()["error"])
+                        assert (400, "invalid_request") == (reply.status_code, reply.json()["error"])
+        assert ["token_request_invalid"] == [facts["error"] for facts in pair.told("token.denied")]
 
     async def test_a_request_sent_twice(self, pair: Pair) -> None:
-        """Who overhears token and proof of a call gets nothing for them: a proof is good once."""
+        """Overhear token and proof of a request, and send them again.
+
+        A proof is good once.
+        """
         url = f"{pair.service.url}/v1/orders"
         async with pair.task() as task, httpx.AsyncClient() as http:
             async with task.call(READ, ORDER) as call:
@@ -83,7 +94,10 @@ class TestTokens:
         assert (401, True) == (status, "invalid_dpop_proof" in why)
 
     async def test_a_proof_for_another_request(self, pair: Pair) -> None:
-        """Nor is it good for another path or method."""
+        """Use an overheard proof for another path or method.
+
+        It is for one path and one method.
+        """
         url = f"{pair.service.url}/v1/orders"
         async with pair.task() as task, httpx.AsyncClient() as http:
             async with task.call(READ, ORDER) as call:
@@ -93,11 +107,15 @@ class TestTokens:
                     await http.get(f"{pair.service.url}/any", headers=again),
                     await http.post(url, headers=again),
                 ):
-                    assert 401 == reply.status_code
+                    status, why = challenge(reply)
+                    assert (401, True) == (status, "invalid_dpop_proof" in why)
 
     @pytest.mark.parametrize("action", [READ, REFUND])
     async def test_a_token_kept_beyond_its_task(self, pair: Pair, action: str) -> None:
-        """Of no use even with the right key: it was revoked when the task, or the sensitive call, ended."""
+        """Keep a token, with the right key, after its task's or its sensitive call's end.
+
+        It was revoked when that ended.
+        """
         async with httpx.AsyncClient() as http:
             asking = OAuthClient(pair.broker, http, CLOSER)
             async with pair.task() as task:
@@ -112,18 +130,26 @@ class TestTokens:
             call.refuse()
 
     async def test_a_sensitive_call_that_is_cancelled(self, pair: Pair) -> None:
-        """Its token is revoked all the same, at the task's end at the latest."""
+        """Cancel a sensitive call, so that nobody gives its token back.
+
+        It is revoked all the same, at the task's end at the latest.
+        """
         async with pair.task() as task:
             with anyio.CancelScope() as scope:
                 async with task.call(REFUND, ORDER, arguments={"n": 1}) as call:
                     scope.cancel()
                     await anyio.sleep_forever()
-        assert (1, 0) == tuple(pair.told("task.ended")[0][name] for name in ("revoked", "not_revoked"))
+        (ended,) = pair.told("task.ended")
+        assert 1 == ended["revoked"]
+        assert 0 == ended["not_revoked"]
         assert ["cancelled"] == [facts["outcome"] for facts in pair.told("call.finished")]
         assert call.token is not None
 
     async def test_a_sensitive_call_in_a_thread(self, pair: Pair) -> None:
-        """Its token is revoked when it ends, as that of any other."""
+        """Make a sensitive call in a thread, and keep its token.
+
+        It is revoked when the call ends, as that of any other.
+        """
 
         def refund(task: Task) -> None:
             with task.call(REFUND, ORDER, arguments={"n": 1}) as call:
@@ -132,9 +158,13 @@ class TestTokens:
         async with pair.task() as task:
             await anyio.to_thread.run_sync(refund, task)
             assert (1, []) == (task.revoked, task.leftover)
+        assert 1 == pair.told("task.ended")[0]["revoked"]
 
     async def test_a_sensitive_call_that_runs_when_its_task_ends(self, pair: Pair) -> None:
-        """Ending while the task takes back what it has is no way out for either."""
+        """Let sensitive calls run on while their task takes back what it has.
+
+        All are cancelled, and none of their tokens is left.
+        """
         begun = anyio.Event()
 
         async def work(call: Call) -> None:
@@ -156,7 +186,10 @@ class TestTokens:
 
 class TestTickets:
     async def test_used_twice(self, pair: Pair) -> None:
-        """The token broker has it crossed out."""
+        """Redeem a ticket twice.
+
+        The token broker has it crossed out.
+        """
         async with pair.task() as task:
             ticket = await task.ticket(AUDITOR, [READ], calls=3)
             async with pair.auditor.agent.redeem(ticket):
@@ -165,9 +198,13 @@ class TestTickets:
                 async with pair.auditor.agent.redeem(ticket):
                     pass
         assert 1 == len(pair.told("delegation.redeemed"))
+        assert ["invalid_grant"] == [facts["error"] for facts in pair.told("token.denied")]
 
     async def test_used_twice_at_once(self, pair: Pair) -> None:
-        """Of two who come together, one gets it."""
+        """Redeem one ticket four times at once.
+
+        One gets it.
+        """
         outcome: list[str] = []
 
         async def redeem(ticket: Ticket) -> None:
@@ -184,10 +221,14 @@ class TestTickets:
                     group.start_soon(redeem, ticket)
         assert ["refused"] * 3 + ["taken"] == sorted(outcome)
         assert 1 == len(pair.told("delegation.redeemed"))
+        assert ["invalid_grant"] * 3 == [facts["error"] for facts in pair.told("token.denied")]
 
     @pytest.mark.parametrize("who", ["thief", "closer"])
     async def test_by_another_agent(self, pair: Pair, who: str) -> None:
-        """Refused by itself; and who has that check taken out is refused by the token broker."""
+        """Another agent redeems it: as it is, and with its own check taken out.
+
+        It refuses by itself; and who has that check taken out is refused by the token broker.
+        """
         one: Any = getattr(pair, who)
         async with pair.task() as task:
             ticket = await task.ticket(AUDITOR, [READ], calls=3)
@@ -200,9 +241,13 @@ class TestTickets:
             async with pair.auditor.agent.redeem(ticket):
                 pass
         assert [AUDITOR] == [facts["agent"] for facts in pair.told("delegation.redeemed")]
+        assert ["invalid_grant"] == [facts["error"] for facts in pair.told("token.denied")]
 
     async def test_late(self, pair: Pair) -> None:
-        """After the time it says, it is not even shown to the token broker."""
+        """Redeem it after the time it says.
+
+        It is not even shown to the token broker.
+        """
         async with pair.task() as task:
             ticket = await task.ticket(AUDITOR, [READ], calls=3, redeem_within=10)
             asked = pair.broker.requests["token"]
@@ -227,7 +272,10 @@ class TestTickets:
         ids=lambda change: next(iter(change)),
     )
     async def test_forged(self, pair: Pair, change: dict[str, Any]) -> None:
-        """A changed ticket has no valid signature, whatever was changed."""
+        """Change the ticket: calls, tenant, actions, time, depth, purpose, for whom.
+
+        It has no valid signature any more, whatever was changed.
+        """
         async with pair.task() as task:
             ticket = await task.ticket(AUDITOR, [READ], calls=3)
             head, body, signature = ticket.reveal().split(".")
@@ -239,9 +287,13 @@ class TestTickets:
                 async with redeemer.agent.redeem(f"{head}.{forged}.{signature}"):
                     pass
         assert [] == pair.told("delegation.redeemed")
+        assert ["invalid_grant"] == [facts["error"] for facts in pair.told("token.denied")]
 
     async def test_an_access_token_as_a_ticket(self, pair: Pair) -> None:
-        """It is none."""
+        """Redeem an access token as if it were a ticket.
+
+        It is none.
+        """
         async with pair.task() as task:
             async with task.call(READ, ORDER) as call:
                 with pytest.raises(TicketError, match="no ticket"):
@@ -250,7 +302,10 @@ class TestTickets:
         assert [] == pair.told("delegation.redeemed")
 
     async def test_issued_while_its_task_ends(self, pair: Pair) -> None:
-        """It is revoked, and nobody gets it."""
+        """End the task while its ticket is being issued.
+
+        The ticket is revoked, and nobody gets it.
+        """
         said: list[BaseException] = []
         waiting, go_on = anyio.Event(), anyio.Event()
 
@@ -278,7 +333,10 @@ class TestTickets:
         assert [] == pair.told("delegation.granted")
 
     async def test_redeemed_where_nothing_may_begin(self, pair: Pair) -> None:
-        """A stopped agent does not use it up, and one that has too much to do gives back what it was worth."""
+        """Redeem it at an agent that was stopped, or that has too many tasks.
+
+        A stopped agent does not use it up; one that has too much to do gives back what it was worth.
+        """
         async with pair.task() as task:
             ticket = await task.ticket(AUDITOR, [READ], calls=3)
             host = pair.auditor.agent
@@ -322,7 +380,11 @@ class TestWhatATicketSays:
         ids=lambda change: next(reversed(change)),
     )
     async def test_nonsense(self, pair: Pair, change: dict[str, Any]) -> None:
-        """Is refused before it is used."""
+        """An agent that was taken over writes tickets with nonsense: another tenant, `../`, line breaks,
+        negative numbers.
+
+        Each is refused before it is shown to the token broker.
+        """
         details = {
             "type": "agent_ticket",
             "to": AUDITOR,
@@ -349,7 +411,10 @@ class TestWhatATicketSays:
         assert 0 == pair.broker.requests["token"]
 
     async def test_more_than_its_own_contract(self) -> None:
-        """Time, calls and depth are cut to what the contract of who redeems it has."""
+        """Redeem a ticket that is worth more than one's own contract permits.
+
+        Time, calls and depth are cut to what the contract of who redeems it has.
+        """
         limits = {"delegation_depth": 1, "task_seconds": 20, "calls_per_task": 2}
         async with pair_of_agents(limits=limits) as pair:
             async with pair.task() as task:
