@@ -26,6 +26,8 @@ from spiffe_client.cli._demo._story import Scene
 from spiffe_client.cli._lines import line
 from spiffe_client.dev import DevTokenBroker, DevTrustDomain
 from spiffe_client.errors import SpiffeError, StaleError, UnavailableError
+from spiffe_client.tokens import _lifetime
+from spiffe_client.tokens._cache import TokenCache
 from tests.support.command import on_terminal, run_command, start_command
 
 NAMES = [
@@ -308,6 +310,18 @@ class TestTokenScenes:
             async with stage.stack:
                 with pytest.raises(Broken, match="of type Bearer"):
                     await _tokens.exchange(stage, silent)
+
+    async def test_a_token_that_is_refreshed_meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Regression: on a slow machine a refresh in the background was taken for a token that was not kept."""
+        monkeypatch.setitem(TokenCache.__init__.__kwdefaults__, "draw", lambda: 0.0)
+        monkeypatch.setattr(_lifetime, "_FLOOR_SECONDS", 0.0)
+        async with DevTrustDomain(HOME) as home:
+            stage = Stage(home, None, FakeChild(), FakeChild())  # type: ignore[arg-type]
+            async with stage.stack:
+                await _tokens.exchange(stage, silent)
+                with anyio.fail_after(20):
+                    while stage.office.broker.issued.total() < 2:
+                        await anyio.sleep(0.001)
 
     async def test_more_than_may_be_had(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         """Granted."""
