@@ -435,6 +435,7 @@ class TestTrouble:
         sink(denied(reason="rate"))
         assert disk.reached.wait(20)
         sink(denied(reason="workflow"))
+        until(lambda: sink.health.trouble)
         with pytest.raises(AuditError, match="within 0.1 s: No space"):
             sink.flush(0.1)
         with pytest.raises(AuditError, match="2 records could not be written to the audit trail: No space"):
@@ -525,6 +526,7 @@ class TestEnds:
             "sink = JsonlSink(sys.argv[1], on_trouble='block')\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
             "for n in range(100): sink(Event('call.denied', 'x' * 300, {'decision': 'deny'}))\n"
+            "while sink.ready: pass\n"
             "try: sink.close(0.3)\n"
             "except Exception as error: print(sink.ready, error)\n"
         )
