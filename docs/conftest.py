@@ -93,7 +93,7 @@ class Example(pytest.Item):
                 code = compile(
                     block, f"{self.name}, example {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
                 )
-                with anyio.fail_after(20):
+                with anyio.fail_after(60):
                     if code.co_flags & inspect.CO_COROUTINE:
                         await eval(code, names)
                     else:  # blocking code must not block the server it talks to
@@ -108,7 +108,7 @@ async def _script(block: str, page: str, port: str) -> AsyncIterator[None]:
         [sys.executable, "-W", "error", "-c", block], stdout=subprocess.PIPE, stderr=None, cwd=folder.name
     )
     try:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             if "serve_forever" in block:
                 assert "Hello, spiffe://" in await _call(process, port)
             else:
