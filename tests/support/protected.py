@@ -13,12 +13,12 @@ from functools import lru_cache
 import jwt
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from spiffe_client._clock import SYSTEM_CLOCK
 from spiffe_client._redact import Secret
 from spiffe_client.tokens import AccessToken, Binding, TokenRequest
 from spiffe_client.tokens._dpop import DpopKey
 from spiffe_client.tokens._nonces import Nonces
 from spiffe_client.tokens._urns import ACCESS_TOKEN
+from tests.support.manual_clock import ManualClock
 from tests.support.pki import new_authority
 from tests.support.web_servers import serve_hypercorn, serve_uvicorn
 
@@ -132,7 +132,7 @@ class FakeBroker:
     def __init__(self, *, dpop: bool = False, always: str | None = None) -> None:
         self.dpop = DpopKey() if dpop else None
         self.nonces = Nonces()
-        self.clock = SYSTEM_CLOCK
+        self.clock = ManualClock(datetime.now(UTC))  # what is remembered for a second is, however long a test takes
         self.held: AccessToken | None = None
         self.fetched = 0
         self.purged: list[AccessToken] = []
