@@ -1,4 +1,4 @@
-"""What a task hands on: never more than it holds, of anything."""
+"""What a task is given, and what it hands on: never more than there is, of anything."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from spiffe_client.errors import AttenuationError, InvalidIdError, ResourceError, TaskError
+from spiffe_client.agents._records import record_refusal
+from spiffe_client.errors import AttenuationError, InvalidIdError, ResourceError, SpiffeError, TaskError
 from spiffe_client.ids import SpiffeId
 from spiffe_client.policy import ResourceTemplate
 
 if TYPE_CHECKING:
+    from spiffe_client.agents._host import AgentHost
     from spiffe_client.agents._task import Task
 
-__all__ = ["Terms", "attenuate"]
+__all__ = ["Terms", "attenuate", "begin_with"]
 
 _LONGEST: Final = 1000
 
@@ -80,7 +82,7 @@ def attenuate(
     ttl: float | None,
     calls: int | None,
 ) -> Terms:
-    """Return the terms of what a task hands on.
+    """Return the terms of what a task hands on; that it may not is told.
 
     Args:
         task: What there is to give.
@@ -95,23 +97,80 @@ def attenuate(
         AttenuationError: It would be more than the task has, or the contract lets it give.
     """
     now = task.host.clock.monotonic()
-    task.refuse(now)
+    try:
+        task.refuse(now)
+        to, names = _to_whom(task, agent, actions)
+        left = task.deadline - now
+        return Terms(
+            agent=to,
+            purpose=purpose or task.purpose,
+            actions=names,
+            tenant=task.tenant,
+            params=task.params,
+            within=task.terms.within if resources is None else _resources(task, names, resources),
+            seconds=left if ttl is None else _at_most(ttl, left, "seconds"),
+            calls=task.budget.left if calls is None else int(_at_most(calls, task.budget.left, "calls")),
+            depth=task.terms.depth - 1,
+        )
+    except SpiffeError as error:
+        record_refusal(task.host, "delegation.refused", error, task)
+        raise
+
+
+def _to_whom(task: Task, agent: SpiffeId | str, actions: Collection[str]) -> tuple[SpiffeId, frozenset[str]]:
     if task.terms.depth < 1:
         raise AttenuationError("this work may not be handed on any further", asked="depth 1", held="depth 0")
     to, names = _agent(agent), frozenset((actions,) if isinstance(actions, str) else actions)
     _check_actions(task, to, names)
-    left = task.deadline - now
-    return Terms(
-        agent=to,
-        purpose=purpose or task.purpose,
-        actions=names,
-        tenant=task.tenant,
-        params=task.params,
-        within=task.terms.within if resources is None else _resources(task, names, resources),
-        seconds=left if ttl is None else _at_most(ttl, left, "seconds"),
-        calls=task.budget.left if calls is None else int(_at_most(calls, task.budget.left, "calls")),
-        depth=task.terms.depth - 1,
-    )
+    return to, names
+
+
+def begin_with(
+    host: AgentHost,
+    purpose: str,
+    actions: frozenset[str],
+    *,
+    tenant: str,
+    params: Mapping[str, str],
+    ttl: float | None,
+) -> Terms:
+    """Return the terms of a task that nobody handed on; that there is none is told.
+
+    Args:
+        host: Whose contract gives them.
+        purpose: What for.
+        actions: Some of the contract's.
+        tenant: Whose it is.
+        params: What templates of resources are filled with.
+        ttl: Seconds; None for as long as the contract permits.
+
+    Raises:
+        TaskError: It would have more than the contract gives.
+    """
+    contract = host.contract
+    limits = contract.limits
+    seconds = limits.task_seconds if ttl is None else ttl
+    try:
+        if unknown := sorted(actions - contract.actions.keys()):
+            raise TaskError(f"the contract of {contract.agent.id} has no action {', '.join(unknown)}")
+        if not actions:
+            raise TaskError("a task without actions may do nothing")
+        if not 0 < seconds <= limits.task_seconds:
+            raise TaskError(f"a task lives {limits.task_seconds} s at most by contract, not {seconds:g} s")
+        return Terms(
+            agent=contract.agent.id,
+            purpose=purpose,
+            actions=actions,
+            tenant=tenant,
+            params=params,
+            within=None,
+            seconds=seconds,
+            calls=limits.calls_per_task,
+            depth=limits.delegation_depth,
+        )
+    except SpiffeError as error:
+        record_refusal(host, "task.refused", error)
+        raise
 
 
 def _agent(agent: SpiffeId | str) -> SpiffeId:

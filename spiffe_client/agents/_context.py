@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from functools import wraps
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
+from spiffe_client.audit import Event, log_event
 from spiffe_client.errors import NoTaskError
 from spiffe_client.policy import Decision
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from spiffe_client.agents._call import Call
     from spiffe_client.agents._task import Task
 
-__all__ = ["CALL", "TASK", "bind", "current_call", "current_task"]
+__all__ = ["CALL", "TASK", "bind", "current_call", "current_task", "task_of_call"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -32,12 +34,34 @@ def current_task() -> Task:
     """
     task = TASK.get()
     if task is None:
-        raise NoTaskError(
-            "not permitted: this is no part of any task. Make the call inside `async with me.task(…):`; "
-            "in a thread pool of your own, submit spiffe_client.agents.bind(function)",
-            decision=Decision(allowed=False, reason="no_task"),
-        )
+        raise _no_task()
     return task
+
+
+def task_of_call(action: str) -> Task:
+    """Return the task that a call is made for.
+
+    Args:
+        action: What is to be done.
+
+    Raises:
+        NoTaskError: There is none. It is told to the log: no task, so no host whose audit could have it.
+    """
+    task = TASK.get()
+    if task is None:
+        error = _no_task()
+        facts = {"action": action, "decision": "deny", "reason": error.reason, "outcome": "denied"}
+        log_event(Event("call.denied", f"{action!r:.100} was denied: {error.reason}", facts, logging.WARNING))
+        raise error
+    return task
+
+
+def _no_task() -> NoTaskError:
+    return NoTaskError(
+        "not permitted: this is no part of any task. Make the call inside `async with me.task(…):`; "
+        "in a thread pool of your own, submit spiffe_client.agents.bind(function)",
+        decision=Decision(allowed=False, reason="no_task"),
+    )
 
 
 def current_call() -> Call | None:

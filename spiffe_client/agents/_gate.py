@@ -11,7 +11,7 @@ from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client.agents._admission import is_bound, question_of, recheck, request_of
 from spiffe_client.agents._arguments import ResourcePath
 from spiffe_client.agents._call import Call
-from spiffe_client.agents._context import current_task
+from spiffe_client.agents._context import task_of_call
 from spiffe_client.agents._denials import denial, refusal
 from spiffe_client.agents._records import record_denial
 from spiffe_client.policy import Approval, ApprovalRequest
@@ -98,8 +98,8 @@ class ToolGate:
         Raises:
             DeniedError: There is no task, or the tool is not listed.
         """
-        task = current_task() if task is None else task
         rule = self.requires.get(tool)
+        task = task_of_call(tool if rule is None else rule.action) if task is None else task
         if rule is None:
             call = Call(task, tool, "", arguments=arguments)
             decision = refusal("missing_scope", "adapter", ("listed", False))

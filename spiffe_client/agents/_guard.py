@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_type_hints, overload
 from spiffe_client.agents._admission import is_bound, recheck
 from spiffe_client.agents._arguments import Parameters, ResourcePath
 from spiffe_client.agents._call import Call
-from spiffe_client.agents._context import current_task
+from spiffe_client.agents._context import task_of_call
 from spiffe_client.agents._gate import Requires
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class _Tool:
         """Return the guarded coroutine function."""
 
         async def guarded(*args: Any, **kwargs: Any) -> Any:
-            async with self._call(current_task(), args, kwargs) as call:
+            async with self._call(task_of_call(self._requires), args, kwargs) as call:
                 try:
                     self._recheck(call, args, kwargs)
                     result = await self._function(*args, **self._given(call, kwargs))
@@ -154,7 +154,7 @@ class _Tool:
         """Return the guarded function."""
 
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            with self._call(current_task(), args, kwargs) as call:
+            with self._call(task_of_call(self._requires), args, kwargs) as call:
                 try:
                     self._recheck(call, args, kwargs)
                     result = self._function(*args, **self._given(call, kwargs))

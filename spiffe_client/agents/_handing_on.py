@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -12,11 +13,11 @@ import anyio
 from spiffe_client.agents._attenuation import Terms
 from spiffe_client.agents._authority import Root
 from spiffe_client.agents._budget import Budget
-from spiffe_client.agents._records import record_granted, record_redeemed
+from spiffe_client.agents._records import record_granted, record_redeemed, record_refusal
 from spiffe_client.agents._taking_back import REVOKING, revoke_all, take_back
 from spiffe_client.agents._task import Task
 from spiffe_client.agents._ticket import Ticket, issue_ticket, redeem_ticket
-from spiffe_client.errors import AttenuationError, TicketError
+from spiffe_client.errors import AttenuationError, SpiffeError, TicketError
 
 if TYPE_CHECKING:
     from spiffe_client.agents._host import AgentHost
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["Redemption", "send"]
 
 _LONGEST = 60.0
+
+
+@contextmanager
+def _told(host: AgentHost, task: Task | None = None) -> Iterator[None]:
+    """Tell that work was not handed on by a task, or not taken over by a host, if that is how it ends."""
+    try:
+        yield
+    except SpiffeError as error:
+        record_refusal(host, "delegation.refused", error, task)
+        raise
 
 
 async def send(task: Task, terms: Terms, seconds: float) -> Ticket:
@@ -40,13 +51,14 @@ async def send(task: Task, terms: Terms, seconds: float) -> Ticket:
         TaskEndedError: The task ended while it was issued; it is of no use.
         TokenError: The token broker does not issue it.
     """
-    if not 0 < seconds <= _LONGEST:
-        raise TicketError(f"a ticket is redeemed within {_LONGEST:g} s, not {seconds:g} s")
-    # What somebody else counts cannot be counted here: it is gone from this task's own, and that before
-    # anybody is asked, as others may hand on work meanwhile.
-    if not task.budget.give(terms.calls):
-        there = f"{task.budget.left} calls"
-        raise AttenuationError(f"there are {there} to give", asked=f"{terms.calls} calls", held=there)
+    with _told(task.host, task):
+        if not 0 < seconds <= _LONGEST:
+            raise TicketError(f"a ticket is redeemed within {_LONGEST:g} s, not {seconds:g} s")
+        # What somebody else counts cannot be counted here: it is gone from this task's own, and that before
+        # anybody is asked, as others may hand on work meanwhile.
+        if not task.budget.give(terms.calls):
+            there = f"{task.budget.left} calls"
+            raise AttenuationError(f"there are {there} to give", asked=f"{terms.calls} calls", held=there)
     try:
         ticket, token = await issue_ticket(task, terms, seconds)
     except BaseException:
@@ -76,7 +88,8 @@ class Redemption:
 
     def __init__(self, host: AgentHost, ticket: Ticket | str) -> None:
         self._host = host
-        self._ticket = ticket if isinstance(ticket, Ticket) else Ticket(ticket)
+        with _told(host):
+            self._ticket = ticket if isinstance(ticket, Ticket) else Ticket(ticket)
         self._async_stack: AsyncExitStack
         self._stack: ExitStack
 
@@ -116,6 +129,10 @@ class Redemption:
         self._stack.__exit__(kind, error, trace)
 
     async def _redeem(self) -> Task:
+        with _told(self._host):
+            return await self._asked_for()
+
+    async def _asked_for(self) -> Task:
         host = self._host
         host.check()  # a ticket that is redeemed is gone
         limits, agent = host.contract.limits, host.contract.agent.id

@@ -15,7 +15,7 @@ import anyio
 from spiffe_client._agenda import Agenda
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._service import Service
-from spiffe_client.agents._attenuation import Terms
+from spiffe_client.agents._attenuation import begin_with
 from spiffe_client.agents._authority import check_tokens
 from spiffe_client.agents._budget import Budget, Rate
 from spiffe_client.agents._endings import Ending
@@ -171,26 +171,9 @@ class AgentHost:
         Raises:
             TaskError: It would have more than the contract gives.
         """
-        limits, names = self.contract.limits, frozenset((actions,) if isinstance(actions, str) else actions)
+        names = frozenset((actions,) if isinstance(actions, str) else actions)
         names = self._sets.setdefault(names, names)  # most tasks of an agent hold the same
-        if unknown := sorted(names - self.contract.actions.keys()):
-            raise TaskError(f"the contract of {self.contract.agent.id} has no action {', '.join(unknown)}")
-        if not names:
-            raise TaskError("a task without actions may do nothing")
-        seconds = limits.task_seconds if ttl is None else ttl
-        if not 0 < seconds <= limits.task_seconds:
-            raise TaskError(f"a task lives {limits.task_seconds} s at most by contract, not {seconds:g} s")
-        terms = Terms(
-            agent=self.contract.agent.id,
-            purpose=purpose,
-            actions=names,
-            tenant=tenant,
-            params=params,
-            within=None,
-            seconds=seconds,
-            calls=limits.calls_per_task,
-            depth=limits.delegation_depth,
-        )
+        terms = begin_with(self, purpose, names, tenant=tenant, params=params, ttl=ttl)
         return Task(self, terms, budget=Budget(terms.calls))
 
     def redeem(self, ticket: Ticket | str) -> Redemption:

@@ -7,10 +7,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from spiffe_client.audit import Event
+from spiffe_client.errors import AttenuationError
 
 if TYPE_CHECKING:
     from spiffe_client.agents._attenuation import Terms
     from spiffe_client.agents._call import Call
+    from spiffe_client.agents._host import AgentHost
     from spiffe_client.agents._task import Task
     from spiffe_client.errors import SpiffeError
     from spiffe_client.policy import Decision
@@ -23,6 +25,7 @@ __all__ = [
     "record_end",
     "record_granted",
     "record_redeemed",
+    "record_refusal",
     "record_start",
 ]
 
@@ -103,6 +106,32 @@ def record_granted(task: Task, terms: Terms, child: str) -> None:
         facts["resources"] = " ".join(terms.within)
     message = f"task {task.id[:8]} hands work on to {terms.agent}"
     task.host.report(Event("delegation.granted", message, facts))
+
+
+def record_refusal(
+    host: AgentHost,
+    name: Literal["delegation.refused", "task.refused"],
+    error: SpiffeError,
+    task: Task | None = None,
+) -> None:
+    """Tell that authority was not given: nothing was handed on, a ticket was not taken, a task has not begun.
+
+    Args:
+        host: Where.
+        name: Of the event.
+        error: What its caller hears.
+        task: Which would have handed it on, or has not begun; None where there is none yet.
+    """
+    facts = _of_host(host) if task is None else _of_task(task)
+    facts |= {"decision": "deny", "reason": error.code, "outcome": "denied"}
+    if isinstance(error, AttenuationError):
+        facts |= {"asked": f"{error.asked:.200}", "held": f"{error.held:.200}"}
+    host.report(Event(name, f"{error!s:.300}", facts, logging.WARNING))
+
+
+def _of_host(host: AgentHost) -> _Facts:
+    workload, serial = host.standing.who
+    return {"workload": workload, "svid_serial": serial, "agent": str(host.contract.agent.id)}
 
 
 def record_redeemed(task: Task) -> None:

@@ -15,9 +15,10 @@ from spiffe_client.agents._context import TASK
 from spiffe_client.agents._denials import refusal
 from spiffe_client.agents._endings import Ending, ended
 from spiffe_client.agents._in_thread import QUIET, InThread
+from spiffe_client.agents._records import record_refusal
 from spiffe_client.agents._register import strike
 from spiffe_client.agents._scope import Scope
-from spiffe_client.errors import TaskEndedError, TaskError
+from spiffe_client.errors import SpiffeError, TaskEndedError, TaskError
 
 if TYPE_CHECKING:
     from spiffe_client.agents._authority import Authority
@@ -133,9 +134,11 @@ class Task(InThread):
             self.deadline = min(self.deadline, self.parent.deadline)
         try:
             self.host.begin(self)
-        except BaseException:  # what did not begin is no task whose calls could be made
+        except BaseException as error:  # what did not begin is no task whose calls could be made
             self.end("failed", "the task has not begun")
             strike(self.host, self)
+            if isinstance(error, SpiffeError):
+                record_refusal(self.host, "task.refused", error, self)
             raise
         self._scope.__enter__()
         self._scope.note_place()

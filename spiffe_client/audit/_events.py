@@ -31,8 +31,8 @@ class Event:
             `token.revoked`; of a token broker `broker.unavailable`, `broker.recovered`,
             `broker.crashed`; of its security events `security_event.received`,
             `security_event.refused`, `security_event.verified`, `security_event.unavailable`,
-            `security_event.recovered`; and `workload.stopped`. Of agents `task.started`, `task.ended`,
-            `call.finished`, `call.denied`, `delegation.granted`, `delegation.redeemed`,
+            `security_event.recovered`; and `workload.stopped`. Of agents `task.started`, `task.refused`,
+            `task.ended`, `call.finished`, `call.denied`, `delegation.granted`, `delegation.refused`, `delegation.redeemed`,
             `approval.granted`, `approval.refused`, `contract.loaded`, `anomaly.workflow`,
             `anomaly.rate`, `anomaly.first_use`, `anomaly.cross_tenant`. Names that begin with
             `trail.` are an audit trail's own.

@@ -60,10 +60,13 @@ class TestCalls:
             assert "tenants/acme/invoices/7" == read_blocking(7)
             assert "tenants/acme/invoices/8" == await anyio.to_thread.run_sync(read_blocking, 8)
 
-    async def test_outside_a_task(self, world: AgentWorld) -> None:
-        """Nobody answers for it, so it is denied."""
+    async def test_outside_a_task(self, world: AgentWorld, caplog: pytest.LogCaptureFixture) -> None:
+        """Nobody answers for it, so it is denied; no audit is there to have it, and the log has."""
         with pytest.raises(NoTaskError):
             read_blocking(7)
+        assert [("WARNING", "call.denied: 'invoices:read' was denied: no_task")] == [
+            (record.levelname, record.getMessage()) for record in caplog.records
+        ]
 
     @pytest.mark.parametrize(
         "name", ["../8", "..", "", "7/8", "*", "%2e%2e", "７", "a" * 129, "7\n", "7\0", "x\\y", " "]

@@ -21,10 +21,10 @@ __all__ = ["ADVERSARY", "REASONS", "ROOT", "Attack", "attacks_of"]
 ROOT = Path(__file__).parents[2]
 ADVERSARY = "tests/agents/adversary"
 
-#: `denied`: why, in `call.denied`. `token`: why, in `token.denied`. `http`: the other side's answer. `verifier`:
+#: `denied`: why, in `call.denied`. `refused`: why, in `delegation.refused` or `task.refused`. `token`: why, in `token.denied`. `http`: the other side's answer. `verifier`:
 #: what the verifier of audit files says. `event`: a server's own event. `error`: raised to the caller. `outcome`:
 #: how a call or a task ended that was let in. `fact`: counted in its record.
-Kind: TypeAlias = Literal["denied", "token", "http", "verifier", "event", "error", "outcome", "fact"]
+Kind: TypeAlias = Literal["denied", "refused", "token", "http", "verifier", "event", "error", "outcome", "fact"]
 _Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 #: Why a call is denied.
@@ -34,6 +34,8 @@ _ERRORS |= {name: name for name in ("MCPError", "TypeError")}
 _CHALLENGES = frozenset({"invalid_token", "invalid_dpop_proof", "insufficient_scope", "invalid_request"})
 _STATUSES = frozenset({400, 401, 403, 404})
 _EVENTS = frozenset({"token.refused", "tool.refused", "method.refused"})
+#: Events of authority that was not given.
+REFUSALS = frozenset({"delegation.refused", "task.refused"})
 _OUTCOMES = frozenset({"cancelled", "error", "stopped", "parent"})
 _FACTS = frozenset({"redacted", "revoked", "not_revoked"})  # of which there is one at least
 
@@ -119,6 +121,8 @@ def _asserted(texts: set[str], *, none: bool) -> Iterator[tuple[Kind, str]]:
     """What an assertion has that is of one meaning only beside what it is held against."""
     if "token.denied" in texts:
         yield from (("token", text) for text in sorted(texts & set(_ERRORS.values())))
+    elif texts & REFUSALS:
+        yield from (("refused", text) for text in sorted(texts & set(_ERRORS.values())))
     else:
         yield from (("http", text) for text in sorted(texts & _CHALLENGES))
     if "outcome" in texts:

@@ -47,18 +47,19 @@ _LEGEND = """\
 | it says | which is |
 |---|---|
 | `tenant_boundary` | the `reason` of a `call.denied` in the audit; the next table has them all |
+| refused: `attenuation` | the `reason` of a `delegation.refused` or `task.refused` in the audit: no authority was given |
 | token: `invalid_grant` | the `error` of a `token.denied` in the audit: the token broker has refused |
 | event: `tool.refused` | an event in the audit of an MCP server, which has no calls of its own |
 | verifier: *were removed or moved* | what `spiffe-client audit verify` says of the file |
 | HTTP 401 | what the service or the token broker answers to whoever has no client of ours |
 | outcome: `cancelled` | the `outcome` of a `call.finished` or `task.ended` in the audit: it was let in, and ended |
 | fact: `redacted`, `revoked` | counted in that record: secrets that were taken out, tokens that were given back |
-| error: `ticket` | the [code of the error](errors.md) that the caller gets. Nothing was begun, so the audit has no record of it |
+| error: `ticket` | the [code of the error](errors.md) that the caller gets. Nothing was begun |
 | – | there is no code for it: the attack comes to nothing in another way, which the test looks at |
 """
 
 _REASONS: dict[str, str] = {
-    "no_task": "the call is part of no task, so no audit has it: the caller gets an error",
+    "no_task": "the call is part of no task, so no audit has it: the log does, and the caller gets an error",
     "task_ended": "the task has ended: finished, stopped, at its deadline, with its parent; or it never began",
     "budget_spent": "the task has made as many calls as it may; denied ones count",
     "rate": "the agent has made as many calls in this minute as it may",
@@ -106,7 +107,7 @@ def _overview(kinds: dict[Kind, list[Attack]]) -> str:
 def _counted(attacks: list[Attack]) -> str:
     """How many there are, by what knows of them."""
     ends: tuple[tuple[str, frozenset[str]], ...] = (
-        ("are refused with a reason code in the audit", frozenset({"denied", "token", "event"})),
+        ("are refused with a reason code in the audit", frozenset({"denied", "refused", "token", "event"})),
         ("are found by the verifier of audit files", frozenset({"verifier"})),
         ("are refused by the service or the token broker", frozenset({"http"})),
         ("were let in, and are in the audit with how they ended", frozenset({"outcome", "fact"})),
@@ -133,6 +134,7 @@ def _codes(attack: Attack) -> Iterator[str]:
     """By what it is known, most telling first."""
     denied = attack.of("denied")
     yield from (f"`{code}`" for code in denied)
+    yield from (f"refused: `{code}`" for code in attack.of("refused"))
     yield from (f"token: `{code}`" for code in attack.of("token"))
     yield from (f"event: `{code}`" for code in attack.of("event"))
     yield from (f"verifier: *{text}*" for text in attack.of("verifier"))
@@ -142,7 +144,7 @@ def _codes(attack: Attack) -> Iterator[str]:
         yield " ".join(["HTTP", *numbers, *(f"`{it}`" for it in http if it not in numbers)])
     errors = attack.of("error")
     # These say no more than what was said already.
-    said = {"audit", "token", *denied} | ({"task_ended", "task"} if denied else set())
+    said = {"audit", "token", *denied, *attack.of("refused")} | ({"task_ended", "task"} if denied else set())
     said |= {"denied"} if denied or len(errors) > 1 else set()
     if not denied:
         yield from (f"outcome: `{code}`" for code in attack.of("outcome"))

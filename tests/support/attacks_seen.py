@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from spiffe_client.audit import Event, _events
-from tests.support.attacks import attacks_of
+from tests.support.attacks import REFUSALS, attacks_of
 
 __all__ = ["compare", "compare_all", "denials"]
 
@@ -18,13 +18,15 @@ _SEEN = pytest.StashKey[dict[str, set[tuple[str, str]]]]()
 
 @contextmanager
 def denials() -> Iterator[set[tuple[str, str]]]:
-    """Collect why calls and tokens were denied, from all that is handed to any sink."""
+    """Collect why calls, tokens and authority were denied, from all that is handed to any sink."""
     seen: set[tuple[str, str]] = set()
     real = _events._SafeSink.__call__
 
     def look(sink: _events._SafeSink, event: Event) -> None:
         if event.name == "call.denied":
             seen.add(("denied", str(event.attributes["reason"])))
+        elif event.name in REFUSALS:
+            seen.add(("refused", str(event.attributes["reason"])))
         elif event.name == "token.denied":
             seen.add(("token", str(event.attributes["error"])))
         real(sink, event)
@@ -62,4 +64,4 @@ def _test_of(item: pytest.Item) -> str:
 
 def _said(item: pytest.Item) -> set[tuple[str, str]]:
     (attack,) = (it for it in attacks_of(_test_of(item).partition("::")[0]) if it.id == _test_of(item))
-    return {code for code in attack.codes if code[0] in ("denied", "token")}
+    return {code for code in attack.codes if code[0] in ("denied", "refused", "token")}

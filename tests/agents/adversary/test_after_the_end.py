@@ -43,6 +43,7 @@ async def test_a_task_that_was_not_let_begin() -> None:
             with pytest.raises(TaskError, match="1 tasks are alive"):
                 await extra.__aenter__()
             await denied(extra)
+    assert ["task"] == [facts["reason"] for facts in world.told("task.refused")]
     assert ["task_ended"] == world.reasons
 
 
@@ -57,6 +58,7 @@ async def test_a_child_that_begins_after_its_parent(world: AgentWorld) -> None:
         await child.__aenter__()
     await denied(child)
     assert {} == task.children
+    assert ["task_ended"] == [facts["reason"] for facts in world.told("task.refused")]
     assert ["task_ended"] == world.reasons
 
 
@@ -85,6 +87,7 @@ async def test_a_child_that_begins_while_its_parent_ends(world: AgentWorld) -> N
             await anyio.sleep_forever()
     assert 1 == len(said)
     await denied(child)
+    assert ["task_ended"] == [facts["reason"] for facts in world.told("task.refused")]
     assert ["task_ended"] == world.reasons
 
 
@@ -104,4 +107,5 @@ async def test_a_task_that_begins_while_the_agent_is_stopped(world: AgentWorld) 
     with pytest.raises(TaskError, match="no task begins: now"):
         await task.__aenter__()
     await denied(task)
+    assert ["task"] == [facts["reason"] for facts in world.told("task.refused")]
     assert ["task_ended"] == world.reasons

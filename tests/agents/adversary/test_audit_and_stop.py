@@ -257,6 +257,7 @@ class TestStop:
             thread.join()
         assert {} == world.host.tasks
         assert all(facts["outcome"] == "stopped" for facts in world.told("task.ended"))
+        assert {"task"} == {facts["reason"] for facts in world.told("task.refused")}
 
 
 async def test_a_program_that_swallows_the_end(world: AgentWorld) -> None:

@@ -83,6 +83,7 @@ async def test_nothing_comes_to_light(pair: Pair) -> None:
             logging.getLogger("a.model").info("%s", thing)
         hunt.saw(*seen)
     assert ["outside_purpose"] == pair.reasons
+    assert ["ticket"] * 2 == [facts["reason"] for facts in pair.told("delegation.refused")]
     assert ["invalid_grant"] == [facts["error"] for facts in pair.told("token.denied")]
     assert 4 <= len(hunt.secrets)
     assert hunt.looked > 100

@@ -73,6 +73,7 @@ class TestThroughDelegation:
             with pytest.raises(AttenuationError):
                 task.delegate(AUDITOR, actions, **terms)
         assert [] == world.told("delegation.granted")
+        assert ["attenuation"] == [facts["reason"] for facts in world.told("delegation.refused")]
 
     async def test_back_to_what_the_parent_has(self, world: AgentWorld) -> None:
         """A child that was given one invoice asks for its parent's others, actions and calls.
@@ -88,6 +89,7 @@ class TestThroughDelegation:
                 await denied(child, INVOICES, "tenants/acme/invoices/8")
                 await denied(child, "summarize")
         assert ["outside_purpose", "missing_scope"] == world.reasons
+        assert ["attenuation"] * 2 == [facts["reason"] for facts in world.told("delegation.refused")]
 
     async def test_another_tenant(self, world: AgentWorld) -> None:
         """A child works for another tenant than its parent.
@@ -156,6 +158,7 @@ class TestThroughDelegation:
                     with pytest.raises(AttenuationError, match="any further"):
                         again()
         assert 2 == len(world.told("delegation.granted"))
+        assert ["attenuation"] * 2 == [facts["reason"] for facts in world.told("delegation.refused")]
 
     async def test_a_tokens_scope_and_audience(self, pair: Pair) -> None:
         """A child uses its token at another endpoint, and asks for an action that it was not given.
@@ -215,6 +218,7 @@ class TestBudgets:
             assert 0 == task.budget.left
             await denied(task, READ, ORDER)
         assert ["0 calls", "0 calls", "issued"] == sorted(map(str, outcome))
+        assert ["attenuation"] * 2 == [facts["reason"] for facts in pair.told("delegation.refused")]
         assert ["budget_spent"] == pair.reasons
 
     async def test_a_ticket_that_is_not_issued(self, pair: Pair) -> None:

@@ -207,6 +207,7 @@ class TestTerms:
         """
         with pytest.raises(TaskError, match="no resource can be made|whose a task is"):
             task_of(world, **terms)
+        assert ["task"] == [facts["reason"] for facts in world.told("task.refused")]
 
     @pytest.mark.parametrize("purpose", ["close\nlevel=ERROR forged", "\x1b[2J", "\u202eevil", "x" * 1001])
     async def test_a_purpose_that_writes_into_logs(self, world: AgentWorld, purpose: str) -> None:
@@ -219,6 +220,8 @@ class TestTerms:
         async with task_of(world) as task:
             with pytest.raises(TaskError, match="one line"):
                 task.delegate(AUDITOR, [READ], purpose=purpose)
+        assert ["task"] == [facts["reason"] for facts in world.told("task.refused")]
+        assert ["task"] == [facts["reason"] for facts in world.told("delegation.refused")]
 
     async def test_a_reason_that_writes_into_logs(self, world: AgentWorld) -> None:
         """Stop an agent for a reason with line breaks and escapes, which logs show and models get to read.

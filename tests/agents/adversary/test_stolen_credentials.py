@@ -198,6 +198,7 @@ class TestTickets:
                 async with pair.auditor.agent.redeem(ticket):
                     pass
         assert 1 == len(pair.told("delegation.redeemed"))
+        assert ["ticket"] == [facts["reason"] for facts in pair.told("delegation.refused")]
         assert ["invalid_grant"] == [facts["error"] for facts in pair.told("token.denied")]
 
     async def test_used_twice_at_once(self, pair: Pair) -> None:
@@ -221,6 +222,7 @@ class TestTickets:
                     group.start_soon(redeem, ticket)
         assert ["refused"] * 3 + ["taken"] == sorted(outcome)
         assert 1 == len(pair.told("delegation.redeemed"))
+        assert ["ticket"] * 3 == [facts["reason"] for facts in pair.told("delegation.refused")]
         assert ["invalid_grant"] * 3 == [facts["error"] for facts in pair.told("token.denied")]
 
     @pytest.mark.parametrize("who", ["thief", "closer"])
@@ -241,6 +243,7 @@ class TestTickets:
             async with pair.auditor.agent.redeem(ticket):
                 pass
         assert [AUDITOR] == [facts["agent"] for facts in pair.told("delegation.redeemed")]
+        assert ["ticket"] == [facts["reason"] for facts in pair.told("delegation.refused")]
         assert ["invalid_grant"] == [facts["error"] for facts in pair.told("token.denied")]
 
     async def test_late(self, pair: Pair) -> None:
@@ -287,6 +290,7 @@ class TestTickets:
                 async with redeemer.agent.redeem(f"{head}.{forged}.{signature}"):
                     pass
         assert [] == pair.told("delegation.redeemed")
+        assert ["ticket"] == [facts["reason"] for facts in pair.told("delegation.refused")]
         assert ["invalid_grant"] == [facts["error"] for facts in pair.told("token.denied")]
 
     async def test_an_access_token_as_a_ticket(self, pair: Pair) -> None:
@@ -300,6 +304,7 @@ class TestTickets:
                     async with pair.auditor.agent.redeem(call.token.token.reveal()):
                         pass
         assert [] == pair.told("delegation.redeemed")
+        assert ["ticket"] == [facts["reason"] for facts in pair.told("delegation.refused")]
 
     async def test_issued_while_its_task_ends(self, pair: Pair) -> None:
         """End the task while its ticket is being issued.
@@ -355,6 +360,8 @@ class TestTickets:
                     pass
             assert asked == pair.broker.requests["token"]
         assert [] == pair.told("delegation.redeemed")
+        assert ["task"] == [facts["reason"] for facts in pair.told("task.refused")]
+        assert ["task"] == [facts["reason"] for facts in pair.told("delegation.refused")]
 
 
 class TestWhatATicketSays:
@@ -409,6 +416,7 @@ class TestWhatATicketSays:
             async with pair.auditor.agent.redeem(f"{head}.{body}.c2ln"):
                 pass
         assert 0 == pair.broker.requests["token"]
+        assert ["ticket"] == [facts["reason"] for facts in pair.told("delegation.refused")]
 
     async def test_more_than_its_own_contract(self) -> None:
         """Redeem a ticket that is worth more than one's own contract permits.
