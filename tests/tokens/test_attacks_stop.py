@@ -326,7 +326,7 @@ class TestPurgeFlood:
         gate.set()
         await settle()
         assert one is world.cache.peek(READ)
-        await world.clock.advance(7.9)
+        await world.clock.advance(8)  # all that is left: when, is drawn
         assert "token-3" == text_of(world.cache.peek(READ))
 
     async def test_a_purge_while_the_purge_before_it_is_asked(self, world: TokenWorld) -> None:
