@@ -90,17 +90,22 @@ class SecretCommand:
 
     async def _start(self) -> Process:
         _UNENDING[:] = [process for process in _UNENDING if process.returncode is None]
+        process: Process | None = None
         try:
-            return await anyio.open_process(
-                json.loads(self._argv.reveal()),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            # Shielded: one that has begun is to be at hand, or nobody ends what it starts.
+            with anyio.CancelScope(shield=True):
+                process = await anyio.open_process(
+                    json.loads(self._argv.reveal()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "no program name"
             raise SecretSourceError(f"{self.name}: cannot be run: {reason}") from None
+        assert process is not None  # nobody cancels the shield
+        return process
 
 
 async def _output(process: Process) -> bytes:

@@ -186,6 +186,22 @@ class TestCommand:
 
         await gone(int(pid.read_text()))
 
+    async def test_cancelled_while_it_starts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Regression: one that had begun and was not at hand yet was left to itself, with what it had started."""
+        real, begun = anyio.open_process, []
+
+        async def slowly(*args, **options):
+            begun.append(await real(*args, **options))
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+            return begun[0]
+
+        monkeypatch.setattr(anyio, "open_process", slowly)
+        with anyio.CancelScope() as scope:
+            await shell("sleep 100", timeout=60).read()
+        assert scope.cancelled_caught
+        assert -signal.SIGKILL == begun[0].returncode
+
     async def test_no_such_program(self, tmp_path: Path) -> None:
         """Neither is one that may not be run."""
         (tmp_path / "data").write_text("")
