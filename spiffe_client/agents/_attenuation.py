@@ -113,7 +113,7 @@ def attenuate(
             depth=task.terms.depth - 1,
         )
     except SpiffeError as error:
-        record_refusal(task.host, "delegation.refused", error, task)
+        record_refusal(task.host, "delegation.refused", error, task, to=str(agent))
         raise
 
 

@@ -28,12 +28,12 @@ _LONGEST = 60.0
 
 
 @contextmanager
-def _told(host: AgentHost, task: Task | None = None) -> Iterator[None]:
+def _told(host: AgentHost, task: Task | None = None, to: str = "") -> Iterator[None]:
     """Tell that work was not handed on by a task, or not taken over by a host, if that is how it ends."""
     try:
         yield
     except SpiffeError as error:
-        record_refusal(host, "delegation.refused", error, task)
+        record_refusal(host, "delegation.refused", error, task, to=to)
         raise
 
 
@@ -51,7 +51,7 @@ async def send(task: Task, terms: Terms, seconds: float) -> Ticket:
         TaskEndedError: The task ended while it was issued; it is of no use.
         TokenError: The token broker does not issue it.
     """
-    with _told(task.host, task):
+    with _told(task.host, task, str(terms.agent)):
         if not 0 < seconds <= _LONGEST:
             raise TicketError(f"a ticket is redeemed within {_LONGEST:g} s, not {seconds:g} s")
         # What somebody else counts cannot be counted here: it is gone from this task's own, and that before

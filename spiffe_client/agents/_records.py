@@ -113,6 +113,8 @@ def record_refusal(
     name: Literal["delegation.refused", "task.refused"],
     error: SpiffeError,
     task: Task | None = None,
+    *,
+    to: str = "",
 ) -> None:
     """Tell that authority was not given: nothing was handed on, a ticket was not taken, a task has not begun.
 
@@ -121,9 +123,12 @@ def record_refusal(
         name: Of the event.
         error: What its caller hears.
         task: Which would have handed it on, or has not begun; None where there is none yet.
+        to: To whom; empty for nobody else.
     """
     facts = _of_host(host) if task is None else _of_task(task)
     facts |= {"decision": "deny", "reason": error.code, "outcome": "denied"}
+    if to:
+        facts["to"] = f"{to:.200}"
     if isinstance(error, AttenuationError):
         facts |= {"asked": f"{error.asked:.200}", "held": f"{error.held:.200}"}
     host.report(Event(name, f"{error!s:.300}", facts, logging.WARNING))

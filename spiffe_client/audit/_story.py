@@ -13,7 +13,7 @@ from spiffe_client.audit._record import Record, moment_of
 __all__ = ["Credential", "Entry", "Story", "TaskStory"]
 
 #: Names of events that are no step of a task, but its ends.
-_ENDS = frozenset({"task.started", "task.ended"})
+_ENDS = frozenset({"task.started", "task.refused", "task.ended"})
 #: Most denials and credentials that are kept one by one; the newest.
 _MOST = 500
 
@@ -183,6 +183,8 @@ class Story:
             self._adopt(task, self.tasks.get(parents[0]) or self._new(parents[0]))
         if record.event == "task.ended":
             task.alive, task.ended = False, entry.reason or entry.outcome
+        elif record.event == "task.refused":
+            task.alive, task.ended = False, "refused"
         if record.event in _ENDS:
             return
         is_call = record.event.startswith("call.")

@@ -68,6 +68,17 @@ class TestStory:
         assert [("approval.refused", ""), ("call.denied", "7f00")] == [(e.event, e.call) for e in story.tasks["a"].entries]
         assert "<td>7f00</td>" in render_report(map(record, [task("a"), no, denied("a", "not_approved", call="7f00")]))
 
+    def test_authority_that_was_not_given(self) -> None:
+        """A task that has not begun is not alive, and of work that was not handed on it is told to whom."""
+        verdict = {"decision": "deny", "outcome": "denied"}
+        late = Event("task.refused", "no", {"task": "late", "agent": CLOSER, "reason": "task", **verdict})
+        more = Event("delegation.refused", "no", {"task": "a", "to": AUDITOR, "reason": "attenuation", **verdict})
+        story = story_of(task("a"), more, late)
+        assert (False, "refused", 0) == (story.tasks["late"].alive, story.tasks["late"].ended, story.tasks["late"].calls)
+        assert [(AUDITOR, True)] == [(e.action, e.denied) for e in story.tasks["a"].entries]
+        assert {"attenuation": 1, "task": 1} == story.reasons
+        assert "attenuation" in render_report(map(record, [task("a"), more, late]))
+
     def test_a_parent_that_comes_later(self) -> None:
         """The child's record may be written first."""
         story = story_of(task("b", "a"), task("a"))

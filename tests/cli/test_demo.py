@@ -67,9 +67,10 @@ class TestStory:
         assert 2 == facts["delegation"]["refused"]
         assert (401, False) == (facts["stop"]["status"], facts["stop"]["begins"])
         assert 1 <= facts["stop"]["revoked"]
-        whole, part = facts["audit"]["tasks"]
+        whole, part, late = facts["audit"]["tasks"]
         assert (facts["agent"]["task"], "stopped", 2) == (whole["task"], whole["ended"], whole["denials"])
         assert (facts["delegation"]["child"], whole["task"], 2) == (part["task"], part["parent"], part["denials"])
+        assert ("refused", 0) == (late["ended"], late["calls"])  # it was stopped before
 
 
 async def fine(stage: Stage, say: Any) -> tuple[str, dict[str, object]]:
