@@ -113,8 +113,15 @@ def attenuate(
             depth=task.terms.depth - 1,
         )
     except SpiffeError as error:
-        record_refusal(task.host, "delegation.refused", error, task, to=str(agent))
+        record_refusal(task.host, "delegation.refused", error, task, to=_named(agent))
         raise
+
+
+def _named(agent: SpiffeId | str) -> str:
+    try:
+        return str(SpiffeId.parse(agent))
+    except InvalidIdError:
+        return ""  # whatever it is, it may be a secret in the wrong place
 
 
 def _to_whom(task: Task, agent: SpiffeId | str, actions: Collection[str]) -> tuple[SpiffeId, frozenset[str]]:

@@ -6,7 +6,7 @@ from array import array
 from threading import Lock
 from typing import Final
 
-__all__ = ["Budget", "Rate"]
+__all__ = ["Budget", "Rate", "Refusals"]
 
 _MINUTE: Final = 60.0
 
@@ -96,3 +96,27 @@ class Rate:
                 del times[: self._first]
                 self._first = 0
         return True
+
+
+class Refusals:
+    """How many refusals are told one by one: those that cost nobody a call are no way to flood an audit.
+
+    Args:
+        per_minute: As many; of the rest it is told how many there were.
+    """
+
+    __slots__ = ("_lock", "_rate", "_untold")
+
+    def __init__(self, per_minute: int) -> None:
+        self._rate = Rate(per_minute)
+        self._untold = 0
+        self._lock = Lock()
+
+    def take(self, now: float) -> int | None:
+        """Return how many were not told before this one; None if this one is not told either."""
+        with self._lock:
+            if not self._rate.take(now):
+                self._untold += 1
+                return None
+            untold, self._untold = self._untold, 0
+        return untold

@@ -41,6 +41,7 @@ class Call(CallCredentials):
 
     Attributes:
         id: Of this host alone: a random beginning, and a number.
+        in_place: Whether its task's cancel scope will do, as for one that nobody ends alone (see `Scope.innermost`).
         task: Whose it is.
         action: What is done.
         resource: To what; empty for nothing that has a name.
@@ -58,7 +59,6 @@ class Call(CallCredentials):
     __slots__ = (
         "_arguments",
         "_begun_at",
-        "_in_task_scope",
         "_inside",
         "_open",
         "_outer",
@@ -73,6 +73,7 @@ class Call(CallCredentials):
         "decision",
         "digest",
         "id",
+        "in_place",
         "redacted",
         "replayable",
         "resource",
@@ -90,6 +91,7 @@ class Call(CallCredentials):
         classification: str = "",
         call_id: str = "",
         approver: Approver | None = None,
+        in_place: bool = False,
     ) -> None:
         self.task: Task = task
         self.action: str = action
@@ -98,6 +100,7 @@ class Call(CallCredentials):
         self.digest: str | None = arguments_digest(arguments) if arguments else ""
         self._arguments: Mapping[str, object] | None = arguments  # until it is decided
         self.approver: Approver | None = approver
+        self.in_place: bool = in_place
         self.id: str = task.host.new_id()
         self.replayable: bool = bool(call_id)
         if call_id:  # made again, as after a pause for a person, it is the same call
@@ -108,7 +111,6 @@ class Call(CallCredentials):
         self.redacted: int = 0
         self.authority: Authority | None = None
         self._scope: Scope | None = None
-        self._in_task_scope = False  # where that of its task will do, it has none
         self._inside = False
         self._outer: Call | None = None
         self._span: CallSpan | None = None
@@ -123,9 +125,9 @@ class Call(CallCredentials):
         return f"Call({self.id}, {self.action!r:.60}, {'open' if self._open else 'closed'})"
 
     async def __aenter__(self) -> Self:
-        scope = self.task.inside()
+        scope = self.task.inside(in_place=self.in_place)
         self._begin()
-        self._scope, self._in_task_scope = scope, scope is None  # from here on the task's end is this one's
+        self._scope, self.in_place = scope, scope is None  # from here on the task's end is this one's
         if scope is not None:
             scope.__enter__()
         try:
@@ -206,8 +208,7 @@ class Call(CallCredentials):
         """Return the arguments for a person to read; None if they were changed since, or it is decided."""
         if self._arguments is None or self.digest is None:
             return None
-        text = arguments_text(self._arguments, self.digest)
-        if text is None:
+        if (text := arguments_text(self._arguments, self.digest)) is None:
             return None
         clean, _ = scrubbed(text, ())  # before it is cut: half a token is none to look at
         more = len(clean) - _LONGEST
@@ -238,16 +239,20 @@ class Call(CallCredentials):
         if left:
             raise TaskError("the tool failed, and its error is not shown: a credential is in it") from None
 
-    def cancel(self) -> bool:
-        """End it, from any thread; return whether its task's scope has to be cancelled for that."""
+    def cancel(self) -> None:
+        """End it, from any thread; where it is in its task's place, which can only end together, that task."""
+        self.task.end("cancelled", "a call of it was cancelled") if self.in_place else self.end()
+
+    def end(self) -> bool:
+        """End it with its task; return whether that has to cancel its own scope."""
         self._open = False
         if self._scope is not None:
             self._scope.cancel()
-        return self._in_task_scope
+        return self.in_place
 
     @property
     def seconds(self) -> float:
-        """How long it has been going on, what was waited for included."""
+        """How long it has been going on."""
         return self.task.host.clock.monotonic() - (self._begun_at or 0.0)
 
     def _begin(self) -> None:

@@ -50,7 +50,7 @@ def task_of_call(action: str) -> Task:
     task = TASK.get()
     if task is None:
         error = _no_task()
-        facts = {"action": action, "decision": "deny", "reason": error.reason, "outcome": "denied"}
+        facts = {"action": f"{action:.200}", "decision": "deny", "reason": error.reason, "outcome": "denied"}
         log_event(Event("call.denied", f"{action!r:.100} was denied: {error.reason}", facts, logging.WARNING))
         raise error
     return task

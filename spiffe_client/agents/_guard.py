@@ -99,6 +99,8 @@ class _Tool:
         self._resource = ResourcePath(rule.resource)
         self._classification = rule.classification
         self._injected = {name: _INJECTED[kind] for name, kind in names.items() if kind in _INJECTED}
+        # Who is given the call may keep it, and end it alone.
+        self._in_place = "Call" not in map(names.get, self._injected)
         self._parameters = Parameters(function, frozenset(self._injected))
         self._hints = {name: hint for name, hint in hints.items() if name not in self._injected}
         if hidden := sorted(self._resource.holes & self._injected.keys()):
@@ -123,6 +125,7 @@ class _Tool:
             _NONE if resource is None else resource,
             arguments=arguments,
             classification=self._classification,
+            in_place=self._in_place,
         )
 
     def _given(self, call: Call, kwargs: dict[str, Any]) -> dict[str, Any]:

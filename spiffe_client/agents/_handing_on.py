@@ -54,11 +54,15 @@ async def send(task: Task, terms: Terms, seconds: float) -> Ticket:
     with _told(task.host, task, str(terms.agent)):
         if not 0 < seconds <= _LONGEST:
             raise TicketError(f"a ticket is redeemed within {_LONGEST:g} s, not {seconds:g} s")
-        # What somebody else counts cannot be counted here: it is gone from this task's own, and that before
-        # anybody is asked, as others may hand on work meanwhile.
-        if not task.budget.give(terms.calls):
-            there = f"{task.budget.left} calls"
-            raise AttenuationError(f"there are {there} to give", asked=f"{terms.calls} calls", held=there)
+        return await _sent(task, terms, seconds)
+
+
+async def _sent(task: Task, terms: Terms, seconds: float) -> Ticket:
+    # What somebody else counts cannot be counted here: it is gone from this task's own, and that before
+    # anybody is asked, as others may hand on work meanwhile.
+    if not task.budget.give(terms.calls):
+        there = f"{task.budget.left} calls"
+        raise AttenuationError(f"there are {there} to give", asked=f"{terms.calls} calls", held=there)
     try:
         ticket, token = await issue_ticket(task, terms, seconds)
     except BaseException:

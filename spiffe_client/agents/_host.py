@@ -17,7 +17,7 @@ from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._service import Service
 from spiffe_client.agents._attenuation import begin_with
 from spiffe_client.agents._authority import check_tokens
-from spiffe_client.agents._budget import Budget, Rate
+from spiffe_client.agents._budget import Budget, Rate, Refusals
 from spiffe_client.agents._endings import Ending
 from spiffe_client.agents._loop import HostLoop
 from spiffe_client.agents._records import record_end, record_start
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["AgentHost"]
 
 _CONTRACT: Final = "contract"
+#: Tickets and tasks that are refused in a minute and told one by one; anybody can present a ticket.
+_REFUSALS: Final = 60
 
 
 class AgentHost:
@@ -68,6 +70,8 @@ class AgentHost:
     Raises:
         ContractError: The contract cannot be used.
     """
+
+    stopped: str | None = None
 
     def __init__(
         self,
@@ -97,9 +101,9 @@ class AgentHost:
         self.clock = clock
         self.report: EventSink = safe_sink(on_event)
         self.rate: Rate = Rate(self.contract.limits.calls_per_minute)
+        self.refusals: Refusals = Refusals(_REFUSALS)
         self.used: set[str] = set()
         self.tasks: dict[str, Task] = {}
-        self.stopped: str | None = None
         self._ids = count()
         self._sets: dict[frozenset[str], frozenset[str]] = {}
         self.requests: dict[str, TokenRequest] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from spiffe_client.audit import Event
 from spiffe_client.errors import AttenuationError
@@ -28,6 +28,11 @@ __all__ = [
     "record_refusal",
     "record_start",
 ]
+
+_REFUSED: Final = {
+    "delegation.refused": "work was not handed on, or not taken over",
+    "task.refused": "a task has not begun",
+}
 
 #: What became of a call.
 Outcome: TypeAlias = Literal["ok", "error", "cancelled"]
@@ -123,15 +128,22 @@ def record_refusal(
         name: Of the event.
         error: What its caller hears.
         task: Which would have handed it on, or has not begun; None where there is none yet.
-        to: To whom; empty for nobody else.
+        to: To whom, as a SPIFFE ID; empty for nobody else.
     """
     facts = _of_host(host) if task is None else _of_task(task)
-    facts |= {"decision": "deny", "reason": error.code, "outcome": "denied"}
+    outcome = "error" if error.retryable else "denied"
+    facts |= {"decision": "deny", "reason": error.code, "outcome": outcome}
     if to:
-        facts["to"] = f"{to:.200}"
+        facts["to"] = to
     if isinstance(error, AttenuationError):
-        facts |= {"asked": f"{error.asked:.200}", "held": f"{error.held:.200}"}
-    host.report(Event(name, f"{error!s:.300}", facts, logging.WARNING))
+        facts["held"] = f"{error.held:.200}"
+    untold = host.refusals.take(host.clock.monotonic())
+    if untold is None:
+        return
+    if untold:
+        facts["untold"] = untold
+    # What was asked for is not repeated: it was made up by a caller, who may have given a secret in its place.
+    host.report(Event(name, f"{_REFUSED[name]}: {error.code}", facts, logging.WARNING))
 
 
 def _of_host(host: AgentHost) -> _Facts:

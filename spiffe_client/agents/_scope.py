@@ -43,6 +43,9 @@ class Scope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        self._runner = self._state = (
+            None  # a task of asyncio that failed holds what it ran, and would be held by it
+        )
         return bool(self._scope.__exit__(kind, error, trace))
 
     def cancel(self) -> None:

@@ -127,7 +127,11 @@ class Task(InThread):
     async def __aenter__(self) -> Self:
         if self._scope is not None:
             raise TaskError("this task was begun before; make a new one")
-        self._scope = Scope(self.host.loop.door())  # before anybody knows of it who may end it
+        try:
+            self._scope = Scope(self.host.loop.door())  # before anybody knows of it who may end it
+        except SpiffeError as error:
+            record_refusal(self.host, "task.refused", error, self)
+            raise
         self._begun_at = self.host.clock.monotonic()
         self.deadline = self._begun_at + self.terms.seconds
         if self.parent is not None:
@@ -151,12 +155,17 @@ class Task(InThread):
     ) -> bool:
         assert self._scope is not None
         TASK.set(self._outside)
+        open_here = any(call.in_place for call in self.calls.values())
         # First of all: the scope says no if it is left in the wrong order, as in a generator.
         self.end("finished" if kind is None else "failed" if issubclass(kind, Exception) else "cancelled")
         try:
             self._scope.__exit__(kind, error, trace)
         finally:
             await self.host.finish(self)
+        if open_here:
+            raise TaskError(
+                "this task was left inside of one of its calls, which has ended with it"
+            ) from error
         early = self.ended is not None and self.ended[0] not in QUIET
         if self._scope.caught or (early and kind is None):
             raise self.ending() from None
@@ -249,16 +258,16 @@ class Task(InThread):
         # What they are made with goes first: a call that is slow to end has nothing to go on with.
         for authority in list(self.authorities.values()):
             authority.withdraw(error)
-        inside = [call.cancel() for call in list(self.calls.values())]
+        inside = [call.end() for call in list(self.calls.values())]
         if self._scope is not None and (how not in QUIET or any(inside)):
             self._scope.cancel()
 
-    def inside(self) -> Scope | None:
+    def inside(self, *, in_place: bool = False) -> Scope | None:
         """Return a cancel scope for a call that this code is about to make; None where the task's own will do."""
         scope = self._scope
         if scope is None:
             return Scope(Door())
-        return None if scope.innermost else scope.another()
+        return None if in_place and scope.innermost else scope.another()
 
     def ending(self) -> TaskEndedError:
         """Make the error for who comes too late."""

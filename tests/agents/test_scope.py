@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import anyio
 import anyio.to_thread
 import pytest
@@ -9,13 +11,19 @@ from tests.support.agent_world import AUDITOR, AgentWorld
 from tests.support.manual_clock import settle
 
 from spiffe_client._door import Door
-from spiffe_client.agents import Call, Task
+from spiffe_client.agents import Call, Task, current_call, guard
 from spiffe_client.agents._scope import Scope
-from spiffe_client.errors import TaskEndedError
+from spiffe_client.errors import TaskEndedError, TaskError
 
 pytestmark = pytest.mark.anyio
 
 READ, INVOICE = "invoices:read", "tenants/acme/invoices/7"
+#: Calls: in the task's own place, and with a scope of their own.
+PLACES = pytest.mark.parametrize("in_place", [True, False])
+
+
+def call_of(task: Task, in_place: bool) -> Call:
+    return Call(task, READ, INVOICE, arguments={}, in_place=in_place)
 
 
 def task_of(world: AgentWorld) -> Task:
@@ -29,7 +37,8 @@ async def going_on(call: Call, begun: anyio.Event) -> None:
 
 
 class TestShields:
-    async def test_between_task_and_call(self, world: AgentWorld) -> None:
+    @PLACES
+    async def test_between_task_and_call(self, world: AgentWorld, in_place: bool) -> None:
         """The kill switch is for guarded calls: who shields the code around one does not keep it going."""
         begun = anyio.Event()
 
@@ -38,7 +47,7 @@ class TestShields:
                 async with task_of(world) as task:
                     with anyio.fail_after(20, shield=True):
                         with pytest.raises(TaskEndedError, match="enough"):
-                            await going_on(task.call(READ, INVOICE), begun)
+                            await going_on(call_of(task, in_place), begun)
 
         with anyio.fail_after(20):
             async with anyio.create_task_group() as group:
@@ -47,14 +56,15 @@ class TestShields:
                 world.host.stop("enough")
         assert ["cancelled"] == [facts["outcome"] for facts in world.told("call.finished")]
 
-    async def test_around_the_task(self, world: AgentWorld) -> None:
+    @PLACES
+    async def test_around_the_task(self, world: AgentWorld, in_place: bool) -> None:
         """It is from what is outside of it."""
         begun = anyio.Event()
 
         async def work() -> None:
             with anyio.fail_after(20, shield=True), pytest.raises(TaskEndedError, match="enough"):
                 async with task_of(world) as task:
-                    await going_on(task.call(READ, INVOICE), begun)
+                    await going_on(call_of(task, in_place), begun)
 
         with anyio.fail_after(20):
             async with anyio.create_task_group() as group:
@@ -66,7 +76,8 @@ class TestShields:
 class TestEnds:
     @pytest.mark.parametrize("how", ["finished", "failed", "cancelled", "stopped"])
     @pytest.mark.parametrize("in_thread", [False, True])
-    async def test_from_elsewhere(self, world: AgentWorld, how: str, in_thread: bool) -> None:
+    @PLACES
+    async def test_from_elsewhere(self, world: AgentWorld, how: str, in_thread: bool, in_place: bool) -> None:
         """However a task ends, and whoever ends it, a call that runs in its own place is cancelled."""
         begun = anyio.Event()
         tasks: list[Task] = []
@@ -75,7 +86,7 @@ class TestEnds:
             with pytest.raises(TaskEndedError):
                 async with task_of(world) as task:
                     tasks.append(task)
-                    await going_on(task.call(READ, INVOICE), begun)
+                    await going_on(call_of(task, in_place), begun)
 
         with anyio.fail_after(20):
             async with anyio.create_task_group() as group:
@@ -87,13 +98,14 @@ class TestEnds:
                     tasks[0].end(how)  # type: ignore[arg-type]
         assert ["cancelled"] == [facts["outcome"] for facts in world.told("call.finished")]
 
-    async def test_while_a_tool_does_not_listen(self, world: AgentWorld) -> None:
+    @PLACES
+    async def test_while_a_tool_does_not_listen(self, world: AgentWorld, in_place: bool) -> None:
         """It is told again and again, as cancel scopes do, and not once."""
         begun, told = anyio.Event(), []
 
         async def work() -> None:
             with pytest.raises(TaskEndedError, match="enough"):
-                async with task_of(world) as task, task.call(READ, INVOICE):
+                async with task_of(world) as task, call_of(task, in_place):
                     begun.set()
                     for _ in range(3):
                         try:
@@ -109,7 +121,8 @@ class TestEnds:
                 await settle()
         assert ["no"] * 3 == told
 
-    async def test_cancelled_by_the_caller(self, world: AgentWorld) -> None:
+    @PLACES
+    async def test_cancelled_by_the_caller(self, world: AgentWorld, in_place: bool) -> None:
         """That is no end of the task's: the cancellation passes, and nothing is made of it."""
         begun = anyio.Event()
         with anyio.fail_after(20):
@@ -117,12 +130,107 @@ class TestEnds:
 
                 async def work() -> None:
                     async with task_of(world) as task:
-                        await going_on(task.call(READ, INVOICE), begun)
+                        await going_on(call_of(task, in_place), begun)
 
                 group.start_soon(work)
                 await begun.wait()
                 group.cancel_scope.cancel()
         assert ["cancelled"] == [facts["outcome"] for facts in world.told("task.ended")]
+
+
+class TestAlone:
+    async def test_a_call_that_is_cancelled(self, world: AgentWorld) -> None:
+        """It ends, where it is and at once, and its task goes on."""
+        async with task_of(world) as task:
+            async with anyio.create_task_group() as group:
+                call = task.call(READ, INVOICE)
+
+                async def cancel() -> None:
+                    await settle()
+                    call.cancel()
+
+                group.start_soon(cancel)
+                with anyio.fail_after(20):
+                    begun = anyio.Event()
+                    with pytest.raises(TaskEndedError):
+                        await going_on(call, begun)
+            async with task.call(READ, INVOICE):
+                pass
+        assert ["cancelled", "ok"] == [facts["outcome"] for facts in world.told("call.finished")]
+
+    async def test_in_its_tasks_own_place(self, world: AgentWorld) -> None:
+        """The same right in the task, with nothing between."""
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+
+                async def work() -> None:
+                    async with task_of(world) as task:
+                        call = task.call(READ, INVOICE)
+
+                        async def cancel() -> None:
+                            await settle()
+                            call.cancel()
+
+                        group.start_soon(cancel)
+                        with pytest.raises(TaskEndedError):
+                            await going_on(call, anyio.Event())
+                        async with task.call(READ, INVOICE):
+                            pass
+
+                group.start_soon(work)
+        assert ["cancelled", "ok"] == [facts["outcome"] for facts in world.told("call.finished")]
+
+    @pytest.mark.parametrize("given", [True, False])
+    async def test_of_a_guarded_tool(self, world: AgentWorld, given: bool) -> None:
+        """Who is given the call can end it alone; who has it in another way ends the task with it, and never nothing."""
+        calls: list[Call | None] = []
+
+        @guard(requires="summarize")
+        async def with_call(call: Call) -> None:
+            calls.append(call)
+            await anyio.sleep_forever()
+
+        @guard(requires="summarize")
+        async def without() -> None:
+            calls.append(current_call())
+            await anyio.sleep_forever()
+
+        async def work() -> None:
+            with pytest.raises(TaskEndedError):
+                async with world.host.task("close the March books", ["summarize"]):
+                    await (with_call() if given else without())  # type: ignore[call-arg]
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(work)
+                await settle()
+                (call,) = calls
+                assert call is not None
+                call.cancel()
+        assert ["cancelled"] == [facts["outcome"] for facts in world.told("call.finished")]
+
+
+class TestLeftOpen:
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio, where each call has a scope, ends the program
+    async def test_a_tool_that_leaves_its_task(self, world: AgentWorld) -> None:
+        """It says so where it does, and nothing goes on as if it were fine."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(world.host.task("close the March books", ["summarize"]))
+
+            @guard(requires="summarize")
+            async def leaving() -> None:
+                with pytest.raises(TaskError, match="left inside of one of its calls"):
+                    await stack.aclose()
+                went_on.append(current_call())
+
+            went_on: list[Call | None] = []
+            with pytest.raises(TaskEndedError, match="finished"):
+                await leaving()
+            (call,) = went_on
+            assert call is not None
+            with pytest.raises(TaskEndedError):  # and has nothing any more
+                call.refuse()
+        assert {} == world.host.tasks
 
 
 class TestPlaces:
@@ -133,7 +241,8 @@ class TestPlaces:
             scope = task._scope
             assert scope is not None
             assert known is scope.innermost
-            assert known is (task.inside() is None)
+            assert known is (task.inside(in_place=True) is None)
+            assert task.inside() is not None
             with anyio.CancelScope():
                 assert not scope.innermost
             async with task.delegate(AUDITOR, [READ]) as child:
@@ -144,7 +253,7 @@ class TestPlaces:
 
                 async def elsewhere() -> None:
                     assert not scope.innermost
-                    assert task.inside() is not None
+                    assert task.inside(in_place=True) is not None
 
                 group.start_soon(elsewhere)
             assert not await anyio.to_thread.run_sync(lambda: scope.innermost)
@@ -152,7 +261,7 @@ class TestPlaces:
             def on_another_loop() -> None:
                 async def look() -> None:
                     assert not scope.innermost
-                    other = task.inside()
+                    other = task.inside(in_place=True)
                     assert other is not None
                     assert other.door is not scope.door
 
@@ -162,7 +271,9 @@ class TestPlaces:
             assert known is scope.innermost
         assert not scope.innermost
 
-    async def test_where_nobody_knows(self, world: AgentWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_where_nobody_knows(
+        self, world: AgentWorld, monkeypatch: pytest.MonkeyPatch, in_place: bool = True
+    ) -> None:
         """With an anyio that keeps it elsewhere each call has its own, and ends with its task as well."""
         monkeypatch.setattr("spiffe_client.agents._scope._STATES", "nowhere")
         begun = anyio.Event()
@@ -170,8 +281,8 @@ class TestPlaces:
         async def work() -> None:
             with pytest.raises(TaskEndedError, match="enough"):
                 async with task_of(world) as task:
-                    assert task.inside() is not None
-                    await going_on(task.call(READ, INVOICE), begun)
+                    assert task.inside(in_place=True) is not None
+                    await going_on(call_of(task, in_place), begun)
 
         with anyio.fail_after(20):
             async with anyio.create_task_group() as group:

@@ -99,7 +99,8 @@ def _read(file: str, test: str, function: _Function) -> Attack:
 
 def _codes(function: _Function) -> Iterator[tuple[Kind, str]]:
     for part in [*function.decorator_list, *function.body[1:]]:
-        yield from (("denied", text) for text in _texts(part) if text in REASONS)
+        if not (isinstance(part, ast.Assert) and REFUSALS & set(_texts(part))):  # it is the other event's then
+            yield from (("denied", text) for text in _texts(part) if text in REASONS)
     for node in ast.walk(function):
         if isinstance(node, ast.Assert):
             yield from _asserted(set(_texts(node)), none=ast.unparse(node).startswith("assert 0 =="))

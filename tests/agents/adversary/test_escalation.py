@@ -234,6 +234,7 @@ class TestBudgets:
             assert left == task.budget.left
         assert [] == pair.told("delegation.granted")
         assert ["invalid_client"] == [facts["error"] for facts in pair.told("token.denied")]
+        assert ["invalid_client"] == [facts["reason"] for facts in pair.told("delegation.refused")]
 
     def test_threads_that_spend_at_once(self) -> None:
         """Spend one budget from eight threads at once, through several children.

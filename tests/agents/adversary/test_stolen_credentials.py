@@ -335,6 +335,7 @@ class TestTickets:
                 await waiting.wait()
             go_on.set()
         assert (1, 1) == (len(said), task.revoked)
+        assert ["task_ended"] == [facts["reason"] for facts in pair.told("delegation.refused")]
         assert [] == pair.told("delegation.granted")
 
     async def test_redeemed_where_nothing_may_begin(self, pair: Pair) -> None:

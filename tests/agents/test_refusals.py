@@ -1,0 +1,92 @@
+"""Authority that is not given is told: to whom, by which code, and nothing that a caller has made up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.support.agent_world import AUDITOR, AgentWorld, contract
+
+from spiffe_client.agents import Task
+from spiffe_client.agents._budget import Refusals
+from spiffe_client.errors import AttenuationError, TaskError, TicketError
+
+pytestmark = pytest.mark.anyio
+
+READ = "invoices:read"
+CANARY = "canary-8f31 canary"
+
+
+def task_of(world: AgentWorld, **terms: Any) -> Task:
+    return world.host.task("close the March books", [READ], **{"tenant": "acme", **terms})
+
+
+async def test_what_is_told(world: AgentWorld) -> None:
+    """Whose work it was, to whom it would have gone, and what there was to give."""
+    async with task_of(world) as task:
+        with pytest.raises(AttenuationError):
+            task.delegate(AUDITOR, [READ], calls=100_000)
+        with pytest.raises(TicketError):
+            await task.ticket(AUDITOR, [READ], calls=1)  # there is no token broker
+    first, second = world.told("delegation.refused")
+    assert (task.id, AUDITOR, "deny", "denied", "attenuation") == tuple(
+        first[name] for name in ("task", "to", "decision", "outcome", "reason")
+    )
+    assert "200 calls" == first["held"]
+    assert (AUDITOR, "ticket") == (second["to"], second["reason"])
+
+
+async def test_a_host_that_is_not_open() -> None:
+    """Nobody can begin a task there, and that is told as well."""
+    world = AgentWorld(contract())
+    async with world.running():
+        task = task_of(world)
+    with pytest.raises(TaskError):
+        await task.__aenter__()
+    assert ["task"] == [facts["reason"] for facts in world.told("task.refused")]
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda task: task.delegate(CANARY, [READ]),
+        lambda task: task.delegate(AUDITOR, [CANARY]),
+        lambda task: task.delegate(AUDITOR, [f"x\nCRITICAL {CANARY}"]),
+        lambda task: task.delegate(AUDITOR, [READ], resources=[CANARY]),
+        lambda task: task.delegate(AUDITOR, [READ], purpose=f"x\n{CANARY}"),
+        lambda task: task.host.task("x", [CANARY]),
+        lambda task: task.host.task("x", [READ], tenant=CANARY),
+        lambda task: task.host.task("x", [READ], params={"password": CANARY}),
+        lambda task: task.host.redeem(CANARY),
+    ],
+)
+async def test_attack_secrets_and_lines_in_what_is_refused(world: AgentWorld, attempt: Any) -> None:
+    """A token in the wrong place, a parameter, a line for the log: the caller's error has it, and no event."""
+    async with task_of(world) as task:
+        with pytest.raises(TaskError):
+            attempt(task)
+    (refused,) = [event for event in world.audit if event.name.endswith(".refused")]
+    assert "canary" not in repr(refused)
+    assert refused.message.isprintable()
+
+
+async def test_attack_a_flood_of_refusals(world: AgentWorld) -> None:
+    """Who guesses does not fill the disk: sixty a minute are told, and of the rest how many there were."""
+    async with task_of(world) as task:
+        for _ in range(300):
+            with pytest.raises(AttenuationError):
+                task.delegate(AUDITOR, [])
+        assert 60 == len(world.told("delegation.refused"))
+        world.clock._elapsed += 61
+        with pytest.raises(AttenuationError):
+            task.delegate(AUDITOR, [])
+    assert [None] * 60 + [240] == [facts.get("untold") for facts in world.told("delegation.refused")]
+
+
+def test_counted() -> None:
+    """None for one that is not told; those are counted by the next that is."""
+    refusals = Refusals(2)
+    assert [0, 0, None, None] == [refusals.take(now) for now in (0, 1, 2, 3)]
+    assert [2, 0, None] == [refusals.take(now) for now in (61, 62, 63)]
+
+
