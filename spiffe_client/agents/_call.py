@@ -167,6 +167,7 @@ class Call(CallCredentials):
         return False
 
     def __enter__(self) -> Self:
+        self.in_place = False  # a thread is in no scope
         self._begin()
         try:
             decision = admit(self)
@@ -268,8 +269,7 @@ class Call(CallCredentials):
         # The task may have ended while this waited for a decision, a person or a token.
         self.task.refuse(self.task.host.clock.monotonic())
         take_turn(self)
-        self.decision, self._arguments = decision, None
-        self._outer = CALL.get()
+        self.decision, self._arguments, self._outer = decision, None, CALL.get()
         CALL.set(self)
         self._inside = self._open = True
         self._span = call_span(self)

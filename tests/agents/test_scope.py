@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import AsyncExitStack
 
 import anyio
@@ -11,7 +12,7 @@ from tests.support.agent_world import AUDITOR, AgentWorld
 from tests.support.manual_clock import settle
 
 from spiffe_client._door import Door
-from spiffe_client.agents import Call, Task, current_call, guard
+from spiffe_client.agents import Call, Task, bind, current_call, guard
 from spiffe_client.agents._scope import Scope
 from spiffe_client.errors import TaskEndedError, TaskError
 
@@ -211,6 +212,29 @@ class TestAlone:
 
 
 class TestLeftOpen:
+    async def test_a_blocking_tool_that_goes_on_in_its_thread(self, world: AgentWorld) -> None:
+        """It is in nobody's place: its task ends as ever, and what it brings back is nobody's."""
+        begun, go_on, said = threading.Event(), threading.Event(), []
+
+        @guard(requires="summarize")
+        def slow() -> str:
+            begun.set()
+            go_on.wait(20)
+            return "late"
+
+        def work() -> None:
+            with pytest.raises(TaskEndedError) as caught:
+                slow()
+            said.append(caught.value.reason)
+
+        async with world.host.task("close the March books", ["summarize"]) as task:
+            thread = threading.Thread(target=bind(work))
+            thread.start()
+            await anyio.to_thread.run_sync(begun.wait, 20)
+        go_on.set()
+        await anyio.to_thread.run_sync(thread.join)
+        assert (["task_ended"], "finished") == (said, task.ended and task.ended[0])
+
     @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio, where each call has a scope, ends the program
     async def test_a_tool_that_leaves_its_task(self, world: AgentWorld) -> None:
         """It says so where it does, and nothing goes on as if it were fine."""
