@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from spiffe_client.cli import main
 __all__ = ["Outcome", "Terminal", "on_terminal", "press_ctrl_c", "refuse_secrets", "run_command", "start_command"]
 
 COMMAND = [sys.executable, "-m", "spiffe_client.cli"]
+
+#: Set once Ctrl-C was pressed in the command that runs in this process.
+_pressed = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ def run_command(
     a test makes the world go on, or presses Ctrl-C.
     """
     out, err = _Stream(react), io.StringIO()
+    _pressed.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("SPIFFE_ENDPOINT_SOCKET", raising=False)
         for name, value in (env or {}).items():
@@ -94,8 +99,13 @@ def refuse_secrets(outcome: Outcome, words: Sequence[str]) -> None:
 
 
 def press_ctrl_c(_: object = None) -> None:
-    """As the terminal does it."""
-    signal.raise_signal(signal.SIGINT)
+    """As the terminal does it, once for each command: a second one finds no handler, and ends the process.
+
+    Who watches may be told the same again before the first one is heard.
+    """
+    if not _pressed.is_set():
+        _pressed.set()
+        signal.raise_signal(signal.SIGINT)
 
 
 def start_command(*words: str, **options: Any) -> subprocess.Popen[str]:
