@@ -13,6 +13,7 @@ import pytest
 from tests.support.agent_world import AgentWorld
 
 from spiffe_client.agents import Call, Scrubber, Task, ToolGate, current_call, guard
+from spiffe_client.agents._scrub import scrubbed
 from spiffe_client.errors import DeniedError, NoTaskError
 
 if TYPE_CHECKING:
@@ -217,6 +218,12 @@ class TestWhatComesBack:
         async with task_of(world):
             assert make(["it said [redacted] and [redacted] ok"]) == tool()
         assert [2] == [facts["redacted"] for facts in world.told("call.finished")]
+
+    def test_one_that_looks_like_nothing(self) -> None:
+        """An opaque token is known by being the call's; another text is as it was."""
+        text, found = scrubbed("Bearer opaque-8f31 it was", ["opaque-8f31"])
+        assert ("opaque-8f31" in text, found) == (False, 1)
+        assert ("nothing in it", 0) == scrubbed("nothing in it", ["opaque-8f31"])
 
     async def test_in_errors_neither(self, world: AgentWorld) -> None:
         """Their text, their notes, their causes, their groups."""
