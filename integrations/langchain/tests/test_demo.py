@@ -40,7 +40,7 @@ async def test_the_agents_part() -> None:
                 _, said[scene.__name__], *_ = await scene(stage, silent)
     assert "langchain" == said["agent"]["framework"]
     assert 401 == said["stop"]["status"]
-    assert ["stopped", "finished"] == [task["ended"] for task in said["audit"]["tasks"]]
+    assert ["stopped", "finished", "refused"] == [task["ended"] for task in said["audit"]["tasks"]]
 
 
 async def test_a_model_may_stop_at_once() -> None:
