@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from spiffe_client.agents._host import AgentHost
     from spiffe_client.agents._task import Task
 
-__all__ = ["Terms", "attenuate", "begin_with"]
+__all__ = ["Terms", "attenuate", "initial_terms"]
 
 _LONGEST: Final = 1000
 
@@ -132,7 +132,7 @@ def _to_whom(task: Task, agent: SpiffeId | str, actions: Collection[str]) -> tup
     return to, names
 
 
-def begin_with(
+def initial_terms(
     host: AgentHost,
     purpose: str,
     actions: frozenset[str],

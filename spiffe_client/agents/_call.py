@@ -167,8 +167,8 @@ class Call(CallCredentials):
         return False
 
     def __enter__(self) -> Self:
-        self.in_place = False  # a thread is in no scope
         self._begin()
+        self.in_place = False  # a thread is in no scope
         try:
             decision = admit(self)
             if decision.obligations or self.task.host.points is not None:

@@ -15,7 +15,7 @@ import anyio
 from spiffe_client._agenda import Agenda
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._service import Service
-from spiffe_client.agents._attenuation import begin_with
+from spiffe_client.agents._attenuation import initial_terms
 from spiffe_client.agents._authority import check_tokens
 from spiffe_client.agents._budget import Budget, Rate, Refusals
 from spiffe_client.agents._endings import Ending
@@ -177,7 +177,7 @@ class AgentHost:
         """
         names = frozenset((actions,) if isinstance(actions, str) else actions)
         names = self._sets.setdefault(names, names)  # most tasks of an agent hold the same
-        terms = begin_with(self, purpose, names, tenant=tenant, params=params, ttl=ttl)
+        terms = initial_terms(self, purpose, names, tenant=tenant, params=params, ttl=ttl)
         return Task(self, terms, budget=Budget(terms.calls))
 
     def redeem(self, ticket: Ticket | str) -> Redemption:

@@ -211,6 +211,32 @@ class TestAlone:
         assert ["cancelled"] == [facts["outcome"] for facts in world.told("call.finished")]
 
 
+    async def test_attack_a_call_that_is_begun_again(self, world: AgentWorld) -> None:
+        """Who begins a running call anew is refused, and has not taken it out of its task's place: it still ends."""
+        running: list[Call | None] = []
+
+        @guard(requires="summarize")
+        async def tool() -> None:
+            running.append(current_call())
+            await anyio.sleep_forever()
+
+        async def work() -> None:
+            with pytest.raises(TaskEndedError):
+                async with world.host.task("close the March books", ["summarize"]):
+                    await tool()
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(work)
+                await settle()
+                (call,) = running
+                assert call is not None
+                with pytest.raises(TaskError, match="made before"):
+                    call.__enter__()
+                call.cancel()
+        assert ["cancelled"] == [facts["outcome"] for facts in world.told("call.finished")]
+
+
 class TestLeftOpen:
     async def test_a_blocking_tool_that_goes_on_in_its_thread(self, world: AgentWorld) -> None:
         """It is in nobody's place: its task ends as ever, and what it brings back is nobody's."""
