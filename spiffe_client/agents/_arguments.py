@@ -8,17 +8,19 @@ import inspect
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
+
+from spiffe_client.policy._templates import SEGMENT
 
 __all__ = ["Parameters", "ResourcePath", "arguments_digest", "arguments_text"]
 
 #: What may stand for one `{name}`: one segment. Anything else is not looked at twice: `..`, slashes,
 #: wildcards, what only looks like a letter, and what is too long to be a name.
-_SEGMENT: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~@+=:-]{1,128}\Z")
-_fits = _SEGMENT.match
+_SEGMENT: Final = re.compile(SEGMENT + r"\Z")
 _HOLE: Final = re.compile(r"\{([A-Za-z_]\w*)\}\Z")
 
 #: Of an integer that is a name, at most.
@@ -107,25 +109,36 @@ class ResourcePath:
             parts.append((hole[1] if hole else part, hole is not None))
         self._filled_in = "/".join("%s" if is_hole else part for part, is_hole in parts)
         self._names = [part for part, is_hole in parts if is_hole]
+        self._texts = [str] * len(self._names)
+        # What fits a hole has no slash, so the whole shows at once whether each value does.
+        shape = "/".join(SEGMENT if is_hole else re.escape(part) for part, is_hole in parts)
+        self._fits = re.compile(shape + r"\Z").match
         self.holes: frozenset[str] = frozenset(self._names)
 
-    def fill(self, arguments: Mapping[str, object], params: Mapping[str, str]) -> str | None:
+    def fill(
+        self, arguments: dict[str, object], params: dict[str, str] | MappingProxyType[str, str]
+    ) -> str | None:
         """Return the resource that a call is about; None if an argument cannot be part of one.
 
         Args:
             arguments: Of the call, by name: they go first, so that another tenant's is seen.
             params: Of the task.
         """
-        values = []
-        for name in self._names:
-            value = arguments[name] if name in arguments else params.get(name)
-            text = value if type(value) is str else _segment(value)
-            if not _fits(text):
+        values = [*map((params | arguments).get, self._names)]
+        if [*map(type, values)] == self._texts:
+            text = self._filled_in % (*values,)
+            return text if self._fits(text) else None
+        return self._filled(values)
+
+    def _filled(self, values: Sequence[object]) -> str | None:
+        """Fill it with what are not texts alone: numbers may be names, and what is nothing is told."""
+        texts = [*map(_segment, values)]
+        for name, value, text in zip(self._names, values, texts, strict=True):
+            if not _SEGMENT.match(text):
                 if value is None:
                     _log.warning(_NOWHERE, self.text, name)
                 return None
-            values.append(text)
-        return self._filled_in % tuple(values)
+        return self._filled_in % (*texts,)
 
 
 class Parameters:
@@ -150,11 +163,17 @@ class Parameters:
     def bind(self, args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, object]:
         """Return all arguments by name, defaults and those that only `**` takes included.
 
+        These may be the `kwargs` themselves.
+
         Raises:
             TypeError: One is missing, or too many, or is none that callers give.
         """
-        if self._plain and not args and self._required <= kwargs.keys() <= self._names:
-            return {**self._defaults, **kwargs}
+        if self._plain and not args:
+            names = kwargs.keys()
+            if names == self._names:
+                return kwargs
+            if self._required <= names <= self._names:
+                return {**self._defaults, **kwargs}
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         if self._rest is None:

@@ -105,7 +105,7 @@ class ToolGate:
             decision = refusal("missing_scope", "adapter", ("listed", False))
             record_denial(call, decision, None)
             raise denial(task, tool, "", call.id, decision)
-        resource = self._paths[tool].fill(arguments, task.names)
+        resource = self._paths[tool].fill(dict(arguments), task.names)
         return Call(
             task,
             rule.action,
@@ -128,7 +128,7 @@ class ToolGate:
             DeniedError: It would touch something else.
         """
         rule = self.requires.get(tool)
-        resource = None if rule is None else self._paths[tool].fill(arguments, call.task.names)
+        resource = None if rule is None else self._paths[tool].fill(dict(arguments), call.task.names)
         if rule is None or rule.action != call.action or resource != call.resource:
             decision = refusal("outside_purpose", "adapter", ("cause", "arguments_were_changed"))
             record_denial(call, decision, None)

@@ -104,7 +104,7 @@ class Task(InThread):
         self.tenant: str = terms.tenant
         self.params: Mapping[str, str] = MappingProxyType(dict(terms.params)) if terms.params else _NONE
         tenant = {"tenant": terms.tenant} if terms.tenant else {}
-        self.names: Mapping[str, str] = MappingProxyType({**terms.params, **tenant})
+        self.names: MappingProxyType[str, str] = MappingProxyType({**terms.params, **tenant})
         self.budget = budget
         self.parent = parent
         self.parents: tuple[str, ...] = () if parent is None else (parent.id, *parent.parents)
