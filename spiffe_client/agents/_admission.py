@@ -59,7 +59,7 @@ def admit(call: Call) -> Decision:
     if not host.recordable:
         raise _deny(call, "audit_unavailable", "audit")
     _count(call, now)
-    if not _in_order(call):
+    if call.permit.ordered and not _in_order(call):
         raise _out_of_order(call)
     decision = _decide(call)
     if call.action not in host.used:
@@ -73,12 +73,12 @@ def _decide(call: Call) -> Decision:
     host = task.host
     if trouble := host.standing.trouble():
         raise _deny(call, "wrong_environment", "identity", ("trouble", trouble))
-    decision = host.decider.decide(question_of(call), task.actions)
+    decision = call.permit.ruling.decide(call.resource, call.classification, host.clock.now())
     if not decision.allowed:
         if decision.reason == "tenant_boundary":
             record_anomaly(call, "cross_tenant")
         raise denial(task, call.action, call.resource, call.id, decision)
-    if not task.terms.covers(call.resource):
+    if task.terms.within is not None and not task.terms.covers(call.resource):
         raise _deny(call, "outside_purpose", "delegation", ("within", " ".join(task.terms.within or ())))
     return decision
 
@@ -99,9 +99,6 @@ def take_turn(call: Call) -> None:
     Raises:
         DeniedError: It may not any more.
     """
-    if call.task.host.contract.workflow is None:
-        call.task.previous = call.action
-        return
     with call.task.budget.lock:  # of two at once, one is the first
         if in_order := _in_order(call):
             call.task.previous = call.action

@@ -213,20 +213,20 @@ def authority_of(task: Task, call: Call) -> Authority | None:
     Raises:
         TokenRequestError: It needs a token, and there is none that could be asked for.
     """
-    action = task.host.contract.actions[call.action]
-    if not action.needs_token:
+    permit = call.permit
+    if not permit.needs_token:
         return None
-    key = call.id if action.sensitive else call.action
+    key = call.id if permit.sensitive else call.action
     found = task.authorities.get(key)
     if found is None:
         broker = task.host.tokens
         assert broker is not None  # as `check_tokens` has seen
-        if action.sensitive and call.digest is None:
+        if permit.sensitive and call.digest is None:
             raise TokenRequestError(
                 f"no token can be bound to the arguments of {call.action}: they are no JSON"
             )
         above = task.authorities.get("") if task.parent is None else authority_of(task.parent, call)
-        request = _request(task, call.action, call if action.sensitive else None)
+        request = _request(task, call.action, call if permit.sensitive else None)
         found = task.authorities.setdefault(key, Authority(broker, request, above))
         if task.ended is not None:  # from another thread, and it did not see this one
             found.withdraw(task.ending())

@@ -12,9 +12,10 @@ from spiffe_client.agents._arguments import arguments_digest, arguments_text
 from spiffe_client.agents._authority import authority_of
 from spiffe_client.agents._context import CALL
 from spiffe_client.agents._credentials import CallCredentials
+from spiffe_client.agents._permit import Permit, permit_of
 from spiffe_client.agents._records import Outcome, record_call
 from spiffe_client.agents._scope import Scope
-from spiffe_client.agents._scrub import scrub_error, scrubbed
+from spiffe_client.agents._scrub import scrub_error, scrubbed, shows_nothing
 from spiffe_client.agents._spans import CallSpan, call_span
 from spiffe_client.agents._taking_back import give_back, withdraw_single
 from spiffe_client.errors import TaskError
@@ -43,6 +44,8 @@ class Call(CallCredentials):
         id: Of this host alone: a random beginning, and a number.
         in_place: Whether its task's cancel scope will do, as for one that nobody ends alone (see `Scope.innermost`).
         task: Whose it is.
+        permit: What that task has of the action.
+        begun_at: When it was begun, in monotonic seconds; None before that.
         action: What is done.
         resource: To what; empty for nothing that has a name.
         classification: How confidential that is.
@@ -56,30 +59,19 @@ class Call(CallCredentials):
         redacted: How many secrets were taken out of what came back.
     """
 
-    __slots__ = (
-        "_arguments",
-        "_begun_at",
-        "_inside",
-        "_open",
-        "_outer",
-        "_scope",
-        "_single",
-        "_span",
-        "action",
-        "approval",
-        "approver",
-        "authority",
-        "classification",
-        "decision",
-        "digest",
-        "id",
-        "in_place",
-        "redacted",
-        "replayable",
-        "resource",
-        "task",
-        "token",
-    )
+    replayable: bool = False
+    approval: str = ""
+    redacted: int = 0
+    decision: Decision | None = None
+    authority: Authority | None = None
+    token: AccessToken | None = None
+    begun_at: float | None = None
+    _scope: Scope | None = None
+    _outer: Call | None = None
+    _span: CallSpan | None = None
+    _single: Sequence[Authority] = ()
+    _inside: bool = False
+    _open: bool = False
 
     def __init__(
         self,
@@ -101,22 +93,10 @@ class Call(CallCredentials):
         self._arguments: Mapping[str, object] | None = arguments  # until it is decided
         self.approver: Approver | None = approver
         self.in_place: bool = in_place
+        self.permit: Permit = task.permits.get(action) or permit_of(task, action)
         self.id: str = task.host.new_id()
-        self.replayable: bool = bool(call_id)
         if call_id:  # made again, as after a pause for a person, it is the same call
             self.id, self.replayable = same_call(task, (call_id, action, resource, self.digest), self.id)
-        self.decision: Decision | None = None
-        self.approval: str = ""
-        self.token: AccessToken | None = None
-        self.redacted: int = 0
-        self.authority: Authority | None = None
-        self._scope: Scope | None = None
-        self._inside = False
-        self._outer: Call | None = None
-        self._span: CallSpan | None = None
-        self._single: Sequence[Authority] = ()
-        self._open = False
-        self._begun_at: float | None = None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a call cannot be pickled or copied: a copy would not end with it")
@@ -225,7 +205,10 @@ class Call(CallCredentials):
         Raises:
             TypeError: It would run after the call has ended.
         """
-        result, found = scrubbed(result, self.secrets())
+        secrets = self.secrets()
+        if shows_nothing(result, secrets):
+            return result
+        result, found = scrubbed(result, secrets)
         self.redacted += found
         return result
 
@@ -254,21 +237,25 @@ class Call(CallCredentials):
     @property
     def seconds(self) -> float:
         """How long it has been going on."""
-        return self.task.host.clock.monotonic() - (self._begun_at or 0.0)
+        return self.task.host.clock.monotonic() - (self.begun_at or 0.0)
 
     def _begin(self) -> None:
         task = self.task
-        if self._begun_at is not None:
+        if self.begun_at is not None:
             raise TaskError("this call was made before; make a new one")
-        self._begun_at = task.host.clock.monotonic()
+        self.begun_at = task.host.clock.monotonic()
         if self.id in task.calls:  # made again while it goes on, it is another one
             self.id, self.replayable = task.host.new_id(), False
         task.calls[self.id] = self
 
     def _enter(self, decision: Decision) -> None:
         # The task may have ended while this waited for a decision, a person or a token.
-        self.task.refuse(self.task.host.clock.monotonic())
-        take_turn(self)
+        task = self.task
+        task.refuse(task.host.clock.monotonic())
+        if self.permit.ordered:
+            take_turn(self)
+        else:
+            task.previous = self.action
         self.decision, self._arguments, self._outer = decision, None, CALL.get()
         CALL.set(self)
         self._inside = self._open = True
@@ -281,8 +268,7 @@ class Call(CallCredentials):
         if self._span is not None:
             self._span.leave()
         self.task.calls.pop(self.id, None)
-        action = self.task.host.contract.actions.get(self.action)
-        if action is not None and action.sensitive:
+        if self.permit.sensitive:
             self._single = withdraw_single(self.task, self.id)
 
     async def _consult(self, decision: Decision) -> Decision:

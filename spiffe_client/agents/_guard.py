@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_type_hints, overload
 
-from spiffe_client.agents._admission import is_bound, recheck
+from spiffe_client.agents._admission import recheck
 from spiffe_client.agents._arguments import Parameters, ResourcePath
 from spiffe_client.agents._call import Call
 from spiffe_client.agents._context import task_of_call
@@ -128,15 +128,14 @@ class _Tool:
             in_place=self._in_place,
         )
 
-    def _given(self, call: Call, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _given(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return what the tool is called with."""
+        if call.approval or call.permit.sensitive:
+            # Lists and mappings may have been changed while a person looked at what they held.
+            recheck(call, self._parameters.bind(args, kwargs))
         if not self._injected:
             return kwargs
         return {**kwargs, **{name: make(call) for name, make in self._injected.items()}}
-
-    def _recheck(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        # Lists and mappings may have been changed while a person looked at what they held.
-        if is_bound(call):
-            recheck(call, self._parameters.bind(args, kwargs))
 
     def guarded(self) -> Callable[..., Any]:
         """Return the guarded coroutine function."""
@@ -144,8 +143,7 @@ class _Tool:
         async def guarded(*args: Any, **kwargs: Any) -> Any:
             async with self._call(task_of_call(self._requires), args, kwargs) as call:
                 try:
-                    self._recheck(call, args, kwargs)
-                    result = await self._function(*args, **self._given(call, kwargs))
+                    result = await self._function(*args, **self._given(call, args, kwargs))
                 except BaseException as error:
                     call.clean_error(error)
                     raise
@@ -159,8 +157,7 @@ class _Tool:
         def guarded(*args: Any, **kwargs: Any) -> Any:
             with self._call(task_of_call(self._requires), args, kwargs) as call:
                 try:
-                    self._recheck(call, args, kwargs)
-                    result = self._function(*args, **self._given(call, kwargs))
+                    result = self._function(*args, **self._given(call, args, kwargs))
                 except BaseException as error:
                     call.clean_error(error)
                     raise

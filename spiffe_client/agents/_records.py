@@ -41,10 +41,10 @@ _Facts: TypeAlias = dict[str, str | int | float | bool]
 
 def _of_task(task: Task) -> _Facts:
     """Return the facts of a task; made once for each SVID, and copied."""
-    who = task.host.standing.who
-    if task.facts is None or task.facts[0] is not who:
-        task.facts = (who, _facts_of(task, who))
-    return task.facts[1].copy()
+    who, known = task.host.standing.who, task.facts
+    if known is None or known[0] is not who:
+        known = task.facts = (who, _facts_of(task, who))
+    return known[1].copy()
 
 
 def _facts_of(task: Task, who: tuple[str, str]) -> _Facts:
@@ -178,15 +178,17 @@ def record_end(task: Task) -> None:
 def record_call(call: Call, outcome: Outcome, error: BaseException | None) -> None:
     """Tell what came of a call that nobody denied; without a decision, it ended before there was one."""
     facts = _of_call(call)
-    if call.decision is not None:
+    decision, token = call.decision, call.token
+    if decision is not None:
         facts["decision"] = "allow"
-        facts["policy"] = call.decision.policy
+        facts["policy"] = decision.policy
     facts["outcome"] = outcome
     if call.approval:
         facts["approval"] = call.approval
-    if call.token is not None:
-        facts["token"] = call.token.fingerprint
-        facts["audience"] = _audience(call.token.request.audience, call.token.request.resource)
+    if token is not None:
+        request = token.request
+        facts["token"] = token.fingerprint
+        facts["audience"] = _audience(request.audience, request.resource)
     if error is not None:
         facts["error"] = type(error).__name__
     if call.redacted:

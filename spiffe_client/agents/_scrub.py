@@ -11,7 +11,7 @@ from typing import Final, TypeVar, cast
 
 from spiffe_client.agents._parts import copied, parts_of, put
 
-__all__ = ["Scrubber", "scrub_error", "scrubbed"]
+__all__ = ["Scrubber", "scrub_error", "scrubbed", "shows_nothing"]
 
 _T = TypeVar("_T")
 
@@ -180,12 +180,14 @@ class Scrubber:
 _SETTLED: Final = frozenset({str, bytes, int, float, bool, type(None), list, tuple, dict, set})
 
 
-def _plain_text(text: str, secrets: Iterable[str]) -> bool:
-    """Say at a glance whether there is nothing to look for; a doubt is a no."""
-    if "eyJ" in text or "PRIVATE KEY-----" in text:
+def shows_nothing(result: object, secrets: Iterable[str]) -> bool:
+    """Say at a glance whether there is nothing to look for in what a tool returned; a doubt is a no."""
+    if type(result) is not str:
+        return type(result) in _PLAIN
+    if "eyJ" in result or "PRIVATE KEY-----" in result:
         return False
     for secret in secrets:  # noqa: SIM110 - there is one, and a generator costs more than looking
-        if secret in text:
+        if secret in result:
             return False
     return True
 
@@ -200,8 +202,6 @@ def scrubbed(result: _T, secrets: Sequence[str]) -> tuple[_T, int]:
     Raises:
         TypeError: It is a coroutine, a generator, or the like.
     """
-    if type(result) in _PLAIN or (type(result) is str and _plain_text(cast("str", result), secrets)):
-        return result, 0
     if type(result) not in _SETTLED and _runs_later(result):
         if inspect.iscoroutine(result) or inspect.isgenerator(result):
             result.close()

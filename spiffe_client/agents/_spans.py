@@ -89,8 +89,7 @@ class CallSpan:
 
 def call_span(call: Call) -> CallSpan | None:
     """Begin the span that a call is; None where nobody would keep it."""
-    tracer = _tracer()
-    if tracer is None:
+    if _API not in sys.modules or (tracer := _tracer()) is None:
         return None
     try:
         return CallSpan(tracer, call)

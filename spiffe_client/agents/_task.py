@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from spiffe_client.agents._authority import Authority
     from spiffe_client.agents._clients import Clients
     from spiffe_client.agents._host import AgentHost
+    from spiffe_client.agents._permit import Permit
     from spiffe_client.agents._ticket import Redeemed, Ticket
     from spiffe_client.ids import SpiffeId
     from spiffe_client.tokens import AccessToken, SecurityToken
@@ -53,17 +54,15 @@ class Task(InThread):
         deadline: When it ends at the latest, in monotonic seconds.
         parent: The task that handed this work on in this process; None for none.
         parents: The ids of the tasks that it descends from, the nearest first.
-        root: What its tokens are made from, if it was begun with a ticket.
-        tickets: Those that it had issued.
+        root: What its tokens are made from, if it was begun with a ticket; `tickets`: those that it had issued.
         budget: Its calls.
         previous: What it did last; None before the first call.
         ended: How it ended, and the reason in words; None while it is alive.
-        calls: Those that run now, by id.
-        children: Tasks that work was handed on to, by id.
+        calls: Those that run now, by id; `children`: tasks that work was handed on to.
+        permits: What it has of each action, once it was called.
         authorities: What its calls are made with, by action, or by call where it is for one only.
         leftover: Of the latter, what is withdrawn and not given back yet.
-        replays: The ids of calls that may be made again, by what they are.
-        counted: How often each of those was made.
+        replays: The ids of calls that may be made again, by what they are; `counted`: how often they were.
         clients: Its connections, once it has any.
         facts: What the audit is told of it each time, and for which SVID.
         denied: How many calls were denied.
@@ -115,6 +114,7 @@ class Task(InThread):
         if redeemed is not None:
             self.parents, self.trace_id, self.root = redeemed.parents, redeemed.trace_id, redeemed.token
         self.calls: dict[str, Call] = {}
+        self.permits: dict[str, Permit] = {}
         self.children: dict[str, Task] = {}
 
     def __reduce__(self) -> NoReturn:

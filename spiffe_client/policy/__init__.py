@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from spiffe_client.policy._diff import Change, diff
     from spiffe_client.policy._inventory import InventoryRow, inventory
     from spiffe_client.policy._lint import Finding, lint, lint_delegations
-    from spiffe_client.policy._local import ContractDecider
+    from spiffe_client.policy._local import ContractDecider, Ruling
     from spiffe_client.policy._schema import contract_schema
     from spiffe_client.policy._templates import Resource, ResourceTemplate
     from spiffe_client.policy._terminal import TerminalApprover
@@ -59,6 +59,7 @@ __all__ = [
     "Reason",
     "Resource",
     "ResourceTemplate",
+    "Ruling",
     "TerminalApprover",
     "WebhookApprover",
     "Window",
@@ -98,6 +99,7 @@ _HOMES = {
     "Question": "spiffe_client.policy._decision",
     "Reason": "spiffe_client.policy._decision",
     "Resource": "spiffe_client.policy._templates",
+    "Ruling": "spiffe_client.policy._local",
     "ResourceTemplate": "spiffe_client.policy._templates",
     "TerminalApprover": "spiffe_client.policy._terminal",
     "WebhookApprover": "spiffe_client.policy._webhook",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from spiffe_client.policy._contract import Contract
 from spiffe_client.policy._contract_parts import CLASSIFICATIONS, Action
@@ -17,7 +17,7 @@ from spiffe_client.policy._templates import MAX_RESOURCE, ResourceTemplate
 if TYPE_CHECKING:
     from spiffe_client.ids import SpiffeId
 
-__all__ = ["ContractDecider"]
+__all__ = ["ContractDecider", "Ruling"]
 
 _POLICY: Final = "contract"
 _APPROVE: Final = frozenset({"approve"})
@@ -26,28 +26,28 @@ _RANK: Final[Mapping[str, int]] = {
     "": 0,  # nobody said, and what nobody classified is public
     **{name: rank for rank, name in enumerate(CLASSIFICATIONS)},
 }
+_UNRANKED: Final = len(_RANK)
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class _Template:
     """A template as it is compared with: the shape of its resources, and which values must stand in it."""
 
-    __slots__ = ("match", "names", "only_tenant", "text")
+    __slots__ = ("match", "names", "text")
 
     def __init__(self, text: str) -> None:
         template = ResourceTemplate.parse(text)
         self.text = text
         self.names = template.parameters
-        self.only_tenant = self.names == ("tenant",)
         self.match: Callable[[str], re.Match[str] | None] = template.shape().match
 
 
 class _Rule:
     """An action as it is decided upon. The two answers to a call that is allowed are made beforehand."""
 
-    __slots__ = ("answers", "ceiling", "hours", "overdue_answers", "templates")
+    __slots__ = ("answers", "ceiling", "hours", "overdue_answers", "overdue_at", "templates")
 
-    def __init__(self, action: Action, overdue: Evidence) -> None:
+    def __init__(self, action: Action, overdue: Evidence, overdue_at: datetime) -> None:
         self.templates = tuple(map(_Template, action.resources))
         self.hours = None if action.window is None else OpenHours(action.window)
         self.ceiling = _RANK[action.classification]
@@ -55,6 +55,7 @@ class _Rule:
         texts = action.resources or ("",)
         self.answers = {text: _allowed(text, obligations, ()) for text in texts}
         self.overdue_answers = {text: _allowed(text, obligations, overdue) for text in texts}
+        self.overdue_at = overdue_at
 
 
 def _allowed(template: str, obligations: frozenset[str], evidence: Evidence) -> Decision:
@@ -84,7 +85,6 @@ class ContractDecider:
         "_environment",
         "_expired_at",
         "_overdue",
-        "_overdue_at",
         "_rules",
         "contract",
     )
@@ -97,14 +97,16 @@ class ContractDecider:
         self._agent = agent.id
         self._environment = agent.environment
         self._overdue: Evidence = (("review_overdue", str(agent.review_by)),)
-        self._overdue_at = agent.overdue_at or _NEVER
+        overdue_at = agent.overdue_at or _NEVER
         self._expired_at = agent.expired_at or _NEVER
         if review == "refuse":
-            self._expired_at = min(self._expired_at, self._overdue_at)
-        self._rules = {name: _Rule(action, self._overdue) for name, action in contract.actions.items()}
+            self._expired_at = min(self._expired_at, overdue_at)
+        self._rules = {
+            name: _Rule(action, self._overdue, overdue_at) for name, action in contract.actions.items()
+        }
         self._delegates = {name: frozenset(d.actions) for name, d in contract.delegates.items()}
 
-    def decide(self, question: Question, held: frozenset[str]) -> Decision:  # noqa: PLR0911 - a reason each
+    def decide(self, question: Question, held: frozenset[str]) -> Decision:
         """Answer, with the first reason against it.
 
         Args:
@@ -114,25 +116,54 @@ class ContractDecider:
         Raises:
             TypeError: The question's moment has no time zone; the call is denied.
         """
-        if question.environment != self._environment:
-            return _denied("wrong_environment", ("environment", self._environment))
-        if question.at >= self._expired_at:
-            return self._expired(question.at)
-        rule = self._rules.get(question.action)
-        if rule is None or question.action not in held:
-            return _denied("missing_scope", ("in_contract", rule is not None))
-        if not (question.agent is self._agent or self._speaks_for(question.agent, question.action)):
-            return _denied("missing_scope", ("delegated", False))
-        template = _template_for(rule.templates, question)
-        if template is None:
-            return _denied(_why_not(rule.templates, question))
-        if rule.hours is not None and not rule.hours.open_at(question.at):
-            return _denied("outside_window", ("zone", rule.hours.zone))
-        if _RANK.get(question.classification, len(_RANK)) > rule.ceiling:
-            return _denied("classification", ("ceiling", CLASSIFICATIONS[rule.ceiling]))
-        return (rule.overdue_answers if question.at >= self._overdue_at else rule.answers)[template]
+        ruling = self.ruling(
+            question.action,
+            held,
+            agent=question.agent,
+            environment=question.environment,
+            tenant=question.tenant,
+            params=question.params,
+        )
+        return ruling.decide(question.resource, question.classification, question.at)
 
-    def _expired(self, at: datetime) -> Decision:
+    def ruling(
+        self,
+        action: str,
+        held: frozenset[str],
+        *,
+        agent: SpiffeId,
+        environment: str,
+        tenant: str,
+        params: Mapping[str, str],
+    ) -> Ruling:
+        """Decide what is the same for all calls of an action as long as a task lives.
+
+        Args:
+            action: What is to be done, and the rest of a `Question` that does not change.
+            held: The actions that the task holds.
+            agent: Who asks.
+            environment: Where it runs.
+            tenant: Whose task it is.
+            params: The task's parameters.
+        """
+        expired_at, denied = self._expired_at, None
+        rule = self._rules.get(action)
+        if environment != self._environment:  # first of all, whatever has expired
+            expired_at, denied = _NEVER, _denied("wrong_environment", ("environment", self._environment))
+        elif rule is None or action not in held:
+            denied = _denied("missing_scope", ("in_contract", rule is not None))
+        elif not self._speaks_for(agent, action):
+            denied = _denied("missing_scope", ("delegated", False))
+        if rule is None or denied is not None:
+            return Ruling(self, expired_at, denied, None, ())
+        filled = tuple(
+            (one, tuple(tenant if name == "tenant" else params.get(name) for name in one.names))
+            for one in rule.templates
+        )
+        return Ruling(self, expired_at, None, rule, filled)
+
+    def expired(self, at: datetime) -> Decision:
+        """Return the denial of a contract that is past its end, or past its review where that counts."""
         agent = self.contract.agent
         if agent.expired_at is not None and at >= agent.expired_at:
             return _denied("contract_expired", ("expires", str(agent.expires)))
@@ -142,33 +173,77 @@ class ContractDecider:
         return agent == self._agent or action in self._delegates.get(str(agent), _NOTHING)
 
 
-def _template_for(templates: tuple[_Template, ...], question: Question) -> str | None:
-    """Return the template that a question's resource is one of; empty for no resource where none is taken."""
-    resource = question.resource
-    if not templates:
-        return None if resource else ""
-    if len(resource) > MAX_RESOURCE:
-        return None
-    for template in templates:
-        found = template.match(resource)
-        if found is not None and found.groups() == _values(template, question):
-            return template.text
-    return None
+class Ruling:
+    """What a contract says of one action of one task: all that is left to compare is the call.
 
+    Args:
+        decider: Whose contract it is.
+        expired_at: From when on nothing is permitted.
+        denied: Why all calls of it are denied; None if they are not.
+        rule: What the contract says of the action; None if all calls are denied.
+        filled: Each of its templates, with what must stand in it.
+    """
 
-def _values(template: _Template, question: Question) -> tuple[str | None, ...]:
-    if template.only_tenant:
-        return (question.tenant,)
-    return tuple([question.tenant if n == "tenant" else question.params.get(n) for n in template.names])
+    __slots__ = ("_decider", "_denied", "_expired_at", "_filled", "_rule")
 
+    def __init__(
+        self,
+        decider: ContractDecider,
+        expired_at: datetime,
+        denied: Decision | None,
+        rule: _Rule | None,
+        filled: tuple[tuple[_Template, tuple[str | None, ...]], ...],
+    ) -> None:
+        self._decider = decider
+        self._expired_at = expired_at
+        self._denied = denied
+        self._rule = rule
+        self._filled = filled
 
-def _why_not(templates: tuple[_Template, ...], question: Question) -> Reason:
-    """Tell another tenant's from what is nobody's business: the former is worth an alarm."""
-    for template in templates if len(question.resource) <= MAX_RESOURCE else ():
-        found = template.match(question.resource)
-        if found is None:
-            continue
-        pairs = zip(template.names, found.groups(), _values(template, question), strict=True)
-        if all(name == "tenant" or there == meant for name, there, meant in pairs):
-            return "tenant_boundary"
-    return "outside_purpose"
+    def decide(self, resource: str, classification: str, at: datetime) -> Decision:
+        """Answer, with the first reason against it.
+
+        Args:
+            resource: What a call is about.
+            classification: How confidential that is.
+            at: When.
+
+        Raises:
+            TypeError: The moment has no time zone; the call is denied.
+        """
+        if at >= self._expired_at:
+            return self._decider.expired(at)
+        rule = self._rule
+        if rule is None:
+            return cast("Decision", self._denied)
+        template = self._template_for(resource)
+        if template is None:
+            return _denied(self._why_not(resource))
+        if rule.hours is not None and not rule.hours.open_at(at):
+            return _denied("outside_window", ("zone", rule.hours.zone))
+        if _RANK.get(classification, _UNRANKED) > rule.ceiling:
+            return _denied("classification", ("ceiling", CLASSIFICATIONS[rule.ceiling]))
+        return (rule.overdue_answers if at >= rule.overdue_at else rule.answers)[template]
+
+    def _template_for(self, resource: str) -> str | None:
+        """Return the template that a resource is one of; empty for no resource where none is taken."""
+        if len(resource) > MAX_RESOURCE:
+            return None
+        for template, values in self._filled:
+            found = template.match(resource)
+            if found is not None and found.groups() == values:
+                return template.text
+        return None if resource or self._filled else ""
+
+    def _why_not(self, resource: str) -> Reason:
+        """Tell another tenant's from what is nobody's business: the former is worth an alarm."""
+        if len(resource) > MAX_RESOURCE:
+            return "outside_purpose"
+        for template, values in self._filled:
+            found = template.match(resource)
+            if found is None:
+                continue
+            pairs = zip(template.names, found.groups(), values, strict=True)
+            if all(name == "tenant" or there == meant for name, there, meant in pairs):
+                return "tenant_boundary"
+        return "outside_purpose"
