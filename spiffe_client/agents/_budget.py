@@ -43,11 +43,14 @@ class Budget:
         """Take one call; return False if there is none left."""
         if self.parent is not None:
             return self.give(1)
-        with self.lock:
-            if self.spent >= self.calls:
-                return False
-            self.spent += 1
-        return True
+        # `with` would take three times as long, and there is one for each call.
+        self.lock.acquire()
+        try:
+            if free := self.spent < self.calls:
+                self.spent += 1
+        finally:
+            self.lock.release()
+        return free
 
     def give(self, calls: int) -> bool:
         """Take calls that are counted elsewhere; return False if there are not so many left."""
@@ -86,7 +89,8 @@ class Rate:
     def take(self, now: float) -> bool:
         """Count a call at this time; return False if it would be one too many."""
         times = self._times
-        with self._lock:  # threads that come at once do not get more together
+        self._lock.acquire()  # threads that come at once do not get more together; as in `spend`
+        try:
             # As long as there is room nobody has to look what is over.
             if len(times) >= self.per_minute:
                 if now - times[0] < _MINUTE:
@@ -94,6 +98,8 @@ class Rate:
                 # One is over, whatever else a difference of floats says.
                 del times[: max(1, bisect_right(times, now - _MINUTE))]
             times.append(now)
+        finally:
+            self._lock.release()
         return True
 
 

@@ -72,7 +72,7 @@ def _of_call(call: Call) -> _Facts:
         facts["resource"] = call.resource
     if call.digest:
         facts["arguments"] = call.digest
-    facts["duration_ms"] = round(call.seconds * 1000, 3)
+    facts["duration_ms"] = int(call.seconds * 1e6) / 1000  # `round` takes six times as long
     return facts
 
 

@@ -111,7 +111,8 @@ def body_of(event: Event) -> bytes:
     name = event.name if type(event.name) is str else _text(event.name)
     if name[:6] == "trail.":
         name = f"event.{name}"  # the trail's own names are not for others to write
-    facts = {**event.attributes}
+    given = event.attributes
+    facts: dict[str, Fact] = given if type(given) is dict else {**given}
     try:
         body = _encode(_Body(name, event.message, event.level, facts))  # type: ignore[arg-type]
         texts = type(event.message) is str
