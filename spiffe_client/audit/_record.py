@@ -114,7 +114,7 @@ def body_of(event: Event) -> bytes:
     given = event.attributes
     facts: dict[str, Fact] = given if type(given) is dict else {**given}
     try:
-        body = _encode(_Body(name, event.message, event.level, facts))  # type: ignore[arg-type]
+        body = _encode(_Body(name, event.message, event.level, facts))
         texts = type(event.message) is str
         plain = texts and type(event.level) is int and _PLAIN.issuperset(map(type, facts.values()))
     except Exception:  # noqa: BLE001 - border to user code: whatever is in there, the event is written
