@@ -109,7 +109,6 @@ class ResourcePath:
             parts.append((hole[1] if hole else part, hole is not None))
         self._filled_in = "/".join("%s" if is_hole else part for part, is_hole in parts)
         self._names = [part for part, is_hole in parts if is_hole]
-        self._texts = [str] * len(self._names)
         # What fits a hole has no slash, so the whole shows at once whether each value does.
         shape = "/".join(SEGMENT if is_hole else re.escape(part) for part, is_hole in parts)
         self._fits = re.compile(shape + r"\Z").match
@@ -125,10 +124,11 @@ class ResourcePath:
             params: Of the task.
         """
         values = [*map((params | arguments).get, self._names)]
-        if [*map(type, values)] == self._texts:
-            text = self._filled_in % (*values,)
-            return text if self._fits(text) else None
-        return self._filled(values)
+        for value in values:
+            if type(value) is not str:  # anything else may say that it is, and show another face each time
+                return self._filled(values)
+        text = self._filled_in % (*values,)
+        return text if self._fits(text) else None
 
     def _filled(self, values: Sequence[object]) -> str | None:
         """Fill it with what are not texts alone: numbers may be names, and what is nothing is told."""
@@ -163,15 +163,13 @@ class Parameters:
     def bind(self, args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, object]:
         """Return all arguments by name, defaults and those that only `**` takes included.
 
-        These may be the `kwargs` themselves.
-
         Raises:
             TypeError: One is missing, or too many, or is none that callers give.
         """
         if self._plain and not args:
             names = kwargs.keys()
             if names == self._names:
-                return kwargs
+                return kwargs.copy()
             if self._required <= names <= self._names:
                 return {**self._defaults, **kwargs}
         bound = self.signature.bind(*args, **kwargs)

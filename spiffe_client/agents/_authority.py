@@ -216,7 +216,7 @@ def authority_of(task: Task, call: Call) -> Authority | None:
     permit = call.permit
     if not permit.needs_token:
         return None
-    key = call.id if permit.sensitive else call.action
+    key = call.id if permit.sensitive else permit.action
     found = task.authorities.get(key)
     if found is None:
         broker = task.host.tokens
@@ -226,7 +226,7 @@ def authority_of(task: Task, call: Call) -> Authority | None:
                 f"no token can be bound to the arguments of {call.action}: they are no JSON"
             )
         above = task.authorities.get("") if task.parent is None else authority_of(task.parent, call)
-        request = _request(task, call.action, call if permit.sensitive else None)
+        request = _request(task, permit.action, call if permit.sensitive else None)
         found = task.authorities.setdefault(key, Authority(broker, request, above))
         if task.ended is not None:  # from another thread, and it did not see this one
             found.withdraw(task.ending())

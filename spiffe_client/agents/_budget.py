@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
 from threading import Lock
 from typing import Final
 
@@ -43,14 +42,12 @@ class Budget:
         """Take one call; return False if there is none left."""
         if self.parent is not None:
             return self.give(1)
-        # `with` would take three times as long, and there is one for each call.
-        self.lock.acquire()
-        try:
-            if free := self.spent < self.calls:
-                self.spent += 1
-        finally:
-            self.lock.release()
-        return free
+        # Not acquire() and try, though that is half: Ctrl-C comes in between, and the lock would be held for good.
+        with self.lock:
+            if self.spent >= self.calls:
+                return False
+            self.spent += 1
+        return True
 
     def give(self, calls: int) -> bool:
         """Take calls that are counted elsewhere; return False if there are not so many left."""
@@ -79,27 +76,26 @@ class Rate:
         per_minute: How many; also how many times are remembered, in eight bytes each.
     """
 
-    __slots__ = ("_lock", "_times", "per_minute")
+    __slots__ = ("_first", "_lock", "_times", "per_minute")
 
     def __init__(self, per_minute: int) -> None:
         self.per_minute: int = per_minute
         self._times = array("d")
+        self._first = 0  # before it is what is over, and not thrown away yet
         self._lock = Lock()
 
     def take(self, now: float) -> bool:
         """Count a call at this time; return False if it would be one too many."""
         times = self._times
-        self._lock.acquire()  # threads that come at once do not get more together; as in `spend`
-        try:
-            # As long as there is room nobody has to look what is over.
-            if len(times) >= self.per_minute:
-                if now - times[0] < _MINUTE:
-                    return False
-                # One is over, whatever else a difference of floats says.
-                del times[: max(1, bisect_right(times, now - _MINUTE))]
+        with self._lock:  # threads that come at once do not get more together
+            while self._first < len(times) and now - times[self._first] >= _MINUTE:
+                self._first += 1
+            if len(times) - self._first >= self.per_minute:
+                return False
             times.append(now)
-        finally:
-            self._lock.release()
+            if self._first > len(times) // 2:
+                del times[: self._first]
+                self._first = 0
         return True
 
 

@@ -19,17 +19,19 @@ class Permit:
         action: Of the contract, by name, or none of it.
 
     Attributes:
+        action: Its name.
         ruling: What the contract says of it.
         needs_token: Whether its calls are made with a token.
         sensitive: Whether each call has one of its own.
         ordered: Whether the contract says what may come before it.
     """
 
-    __slots__ = ("needs_token", "ordered", "ruling", "sensitive")
+    __slots__ = ("action", "needs_token", "ordered", "ruling", "sensitive")
 
     def __init__(self, task: Task, action: str) -> None:
         host = task.host
         known = host.contract.actions.get(action)
+        self.action = action
         self.ruling: Ruling = host.decider.ruling(
             action,
             task.actions,

@@ -111,8 +111,7 @@ def body_of(event: Event) -> bytes:
     name = event.name if type(event.name) is str else _text(event.name)
     if name[:6] == "trail.":
         name = f"event.{name}"  # the trail's own names are not for others to write
-    given = event.attributes
-    facts: dict[str, Fact] = given if type(given) is dict else {**given}
+    facts: dict[str, Fact] = {**event.attributes}
     try:
         body = _encode(_Body(name, event.message, event.level, facts))
         texts = type(event.message) is str

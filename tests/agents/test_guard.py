@@ -314,3 +314,36 @@ class TestScrubber:
         scrubber = Scrubber()
         assert "[redacted]" in str(scrubber.clean(value))
         assert 1 == scrubber.count
+
+
+class _Anything(type):
+    """Says that it is every type."""
+
+    def __eq__(cls, other: object) -> bool:
+        return True
+
+    __hash__ = type.__hash__
+
+
+class _Faces(str, metaclass=_Anything):
+    def __str__(self) -> str:
+        return "acme"
+
+
+def test_attack_a_type_that_equals_text() -> None:
+    """What stands in the resource is what the tool gets, whatever its type says of itself."""
+    world = AgentWorld()
+    seen = []
+
+    @guard(requires="invoices:read", resource="tenants/{tenant}/invoices/{invoice}")
+    async def read(tenant: str, invoice: str) -> None:
+        seen.append(tenant)
+
+    async def main() -> None:
+        async with world.running(), world.host.task("close the books", ["invoices:read"], tenant="acme"):
+            await read(_Faces("globex"), "7")
+
+    with pytest.raises(DeniedError):
+        anyio.run(main)
+    assert not seen
+    assert ["tenant_boundary"] == [facts["reason"] for facts in world.told("call.denied")]

@@ -28,8 +28,9 @@ def test_a_minute_later() -> None:
 
 @pytest.mark.parametrize("every", [0.01, 1.0, 30.0])
 def test_memory_is_bounded(every: float) -> None:
-    """Only the times of a minute are kept, about twice at most."""
-    rate = Rate(10_000)
+    """Only the times of a minute are kept, about twice at most, however many there may be."""
+    rate, most = Rate(10_000), 0
     for number in range(20_000):
         rate.take(number * every)
-    assert len(rate._times) <= 2 * (60 / every + 1)
+        most = max(most, len(rate._times))
+    assert most <= 2 * (60 / every + 1)
