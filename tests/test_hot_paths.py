@@ -29,7 +29,7 @@ AGENT = "spiffe://prod.example/agent/closer"
 ORDERS = "https://orders.prod.example"
 OURS = "/spiffe_client/"
 #: Instructions between which a path may be: more is slower, less means that the gate is to be narrowed.
-GUARDED, TOKEN = (900, 1450), (300, 950)
+GUARDED, TOKEN = (900, 1520), (300, 950)
 #: What a request over mutual TLS may cost of ours, of what it costs in httpx and what that is made of.
 SHARE = 0.05
 

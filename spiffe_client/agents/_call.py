@@ -44,7 +44,7 @@ class Call(CallCredentials):
         id: Of this host alone: a random beginning, and a number.
         in_place: Whether its task's cancel scope will do, as for one that nobody ends alone (see `Scope.innermost`).
         task: Whose it is.
-        permit: What that task has of the action, from when it is begun.
+        permit: What that task has of the action.
         begun_at: When it was begun, in monotonic seconds; None before that.
         action: What is done.
         resource: To what; empty for nothing that has a name.
@@ -65,7 +65,6 @@ class Call(CallCredentials):
     decision: Decision | None = None
     authority: Authority | None = None
     token: AccessToken | None = None
-    permit: Permit
     begun_at: float | None = None
     _scope: Scope | None = None
     _outer: Call | None = None
@@ -93,6 +92,7 @@ class Call(CallCredentials):
         self.digest: str | None = arguments_digest(arguments) if arguments else ""
         self._arguments: Mapping[str, object] | None = arguments  # until it is decided
         self.approver: Approver | None = approver
+        self.permit: Permit = task.permits.get(action) or permit_of(task, action)
         self.in_place: bool = in_place
         self.id: str = task.host.new_id()
         if call_id:  # made again, as after a pause for a person, it is the same call
@@ -243,8 +243,9 @@ class Call(CallCredentials):
         task = self.task
         if self.begun_at is not None:
             raise TaskError("this call was made before; make a new one")
-        # Looked up here: what decides, the token and the record are of one action, whatever is written on this later.
-        self.permit = task.permits.get(self.action) or permit_of(task, self.action)
+        # From here on what decides, the token and the record are of one action, whatever is written on this.
+        if self.permit.action != self.action:
+            self.permit = permit_of(task, self.action)
         self.begun_at = task.host.clock.monotonic()
         if self.id in task.calls:  # made again while it goes on, it is another one
             self.id, self.replayable = task.host.new_id(), False

@@ -67,7 +67,7 @@ def _facts_of(task: Task, who: tuple[str, str]) -> _Facts:
 def _of_call(call: Call) -> _Facts:
     facts = _of_task(call.task)
     facts["call"] = call.id
-    facts["action"] = call.action if call.begun_at is None else call.permit.action
+    facts["action"] = call.permit.action
     if call.resource:
         facts["resource"] = call.resource
     if call.digest:
