@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from functools import wraps
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
-from spiffe_client.audit import Event, log_event
+from spiffe_client.agents._without_task import tell_no_task
 from spiffe_client.errors import NoTaskError
 from spiffe_client.policy import Decision
 
@@ -45,14 +44,12 @@ def task_of_call(action: str) -> Task:
         action: What is to be done.
 
     Raises:
-        NoTaskError: There is none. It is told to the log: no task, so no host whose audit could have it.
+        NoTaskError: There is none. The agents that are open here are told, or else the log.
     """
     task = TASK.get()
     if task is None:
-        error = _no_task()
-        facts = {"action": f"{action:.200}", "decision": "deny", "reason": error.reason, "outcome": "denied"}
-        log_event(Event("call.denied", f"{action!r:.100} was denied: {error.reason}", facts, logging.WARNING))
-        raise error
+        tell_no_task(action)
+        raise _no_task()
     return task
 
 

@@ -26,6 +26,7 @@ from spiffe_client.agents._standing import AgentIdentity, Standing
 from spiffe_client.agents._taking_back import REVOKING, revoke_all
 from spiffe_client.agents._task import Task
 from spiffe_client.agents._watch import end_affected
+from spiffe_client.agents._without_task import closed, opened
 from spiffe_client.audit import EventSink, safe_sink
 from spiffe_client.errors import TaskError
 from spiffe_client.policy import (
@@ -136,6 +137,7 @@ class AgentHost:
                 self.tokens.on_withdrawal(self._tokens_withdrawn)
             if (left := self.standing.seconds_left()) is not None:
                 self._agenda.put(_CONTRACT, self.clock.monotonic() + left)
+            opened(self)
         return self
 
     async def aclose(self) -> None:
@@ -144,6 +146,7 @@ class AgentHost:
         self.stopped = self.stopped or "it was closed"
         if self._service is not None:
             await self._service.stop()
+        closed(self)
 
     async def __aenter__(self) -> Self:
         return await self.open()

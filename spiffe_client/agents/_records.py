@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Outcome",
+    "no_task",
     "record_anomaly",
     "record_call",
     "record_denial",
     "record_end",
     "record_granted",
+    "record_no_task",
     "record_redeemed",
     "record_refusal",
     "record_start",
@@ -137,13 +139,30 @@ def record_refusal(
         facts["to"] = to
     if isinstance(error, AttenuationError):
         facts["held"] = f"{error.held:.200}"
+    # What was asked for is not repeated: it was made up by a caller, who may have given a secret in its place.
+    _tell_refusal(host, Event(name, f"{_REFUSED[name]}: {error.code}", facts, logging.WARNING))
+
+
+def _tell_refusal(host: AgentHost, event: Event) -> None:
+    """Tell of what costs nobody a call, as long as it is no flood."""
     untold = host.refusals.take(host.clock.monotonic())
     if untold is None:
         return
     if untold:
-        facts["untold"] = untold
-    # What was asked for is not repeated: it was made up by a caller, who may have given a secret in its place.
-    host.report(Event(name, f"{_REFUSED[name]}: {error.code}", facts, logging.WARNING))
+        event = Event(event.name, event.message, {**event.attributes, "untold": untold}, event.level)
+    host.report(event)
+
+
+def no_task(action: str) -> Event:
+    """Return what is told of a call that is part of no task: it has a name at most, which a model may have made up."""
+    facts = {"action": f"{action:.200}", "decision": "deny", "reason": "no_task", "outcome": "denied"}
+    return Event("call.denied", f"{action!r:.100} was denied: no_task", facts, logging.WARNING)
+
+
+def record_no_task(host: AgentHost, action: str) -> None:
+    """Tell a host of a call that was part of no task, while it was open."""
+    event = no_task(action)
+    _tell_refusal(host, Event(event.name, event.message, {**_of_host(host), **event.attributes}, event.level))
 
 
 def _of_host(host: AgentHost) -> _Facts:

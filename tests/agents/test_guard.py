@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 import httpx
 import pytest
-from tests.support.agent_world import AgentWorld
+from tests.support.agent_world import AGENT, AgentWorld
 
 from spiffe_client.agents import Call, Scrubber, Task, ToolGate, current_call, guard
 from spiffe_client.agents._scrub import scrubbed
@@ -61,13 +61,15 @@ class TestCalls:
             assert "tenants/acme/invoices/7" == read_blocking(7)
             assert "tenants/acme/invoices/8" == await anyio.to_thread.run_sync(read_blocking, 8)
 
-    async def test_outside_a_task(self, world: AgentWorld, caplog: pytest.LogCaptureFixture) -> None:
-        """Nobody answers for it, so it is denied; no audit is there to have it, and the log has."""
+    async def test_outside_a_task(self, world: AgentWorld) -> None:
+        """Nobody answers for it, so it is denied; the agent that is open here has it in its audit."""
         with pytest.raises(NoTaskError):
             read_blocking(7)
-        assert [("WARNING", "call.denied: 'invoices:read' was denied: no_task")] == [
-            (record.levelname, record.getMessage()) for record in caplog.records
-        ]
+        (facts,) = world.told("call.denied")
+        assert ("no_task", "deny", "invoices:read", AGENT) == tuple(
+            facts[name] for name in ("reason", "decision", "action", "agent")
+        )
+        assert not {"task", "call"} & facts.keys()
 
     @pytest.mark.parametrize(
         "name", ["../8", "..", "", "7/8", "*", "%2e%2e", "７", "a" * 129, "7\n", "7\0", "x\\y", " "]

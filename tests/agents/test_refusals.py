@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from tests.support.agent_world import AUDITOR, AgentWorld, contract
 
-from spiffe_client.agents import Task
+from spiffe_client.agents import Task, ToolGate, guard
 from spiffe_client.agents._budget import Refusals
-from spiffe_client.errors import AttenuationError, TaskError, TicketError
+from spiffe_client.agents._without_task import opened
+from spiffe_client.audit import Event
+from spiffe_client.errors import AttenuationError, NoTaskError, TaskError, TicketError
 
 pytestmark = pytest.mark.anyio
 
@@ -81,6 +86,74 @@ async def test_attack_a_flood_of_refusals(world: AgentWorld) -> None:
         with pytest.raises(AttenuationError):
             task.delegate(AUDITOR, [])
     assert [None] * 60 + [240] == [facts.get("untold") for facts in world.told("delegation.refused")]
+
+
+@guard(requires=READ)
+def read() -> None:
+    raise AssertionError("it was let in")
+
+
+def read_in_vain() -> None:
+    with pytest.raises(NoTaskError):
+        read()
+
+
+class TestWithoutTask:
+    """A call of nobody's task: whoever is open here hears of it, and of no more than that."""
+
+    async def test_each_that_is_open(self, world: AgentWorld) -> None:
+        """Whose tool it is nobody can say."""
+        async with AgentWorld().running() as another:
+            read_in_vain()
+        read_in_vain()
+        assert (["no_task"] * 2, ["no_task"]) == (world.reasons, another.reasons)
+
+    async def test_a_sink_that_fails(self, world: AgentWorld, caplog: pytest.LogCaptureFixture) -> None:
+        """Others hear of it all the same."""
+
+        def fail(event: Event) -> None:
+            raise ZeroDivisionError
+
+        async with AgentWorld(on_event=fail).running(), AgentWorld().running() as another:
+            read_in_vain()
+        assert (["no_task"], ["no_task"]) == (world.reasons, another.reasons)
+        assert ["the event sink failed on call.denied"] == [record.getMessage() for record in caplog.records]
+
+    async def test_none_that_is_open(self, caplog: pytest.LogCaptureFixture) -> None:
+        """There is no audit, and the log has it."""
+        world = AgentWorld()
+        async with world.running():
+            pass
+        read_in_vain()
+        assert [("WARNING", "call.denied: 'invoices:read' was denied: no_task")] == [
+            (record.levelname, record.getMessage()) for record in caplog.records
+        ]
+        assert [] == world.reasons
+
+    async def test_one_that_nobody_has_any_more(self) -> None:
+        """It is kept alive by nobody's list."""
+        host = AgentWorld().host
+        opened(host)
+        gone = weakref.ref(host)
+        del host
+        gc.collect()
+        assert gone() is None
+        read_in_vain()
+
+    async def test_attack_a_flood(self, world: AgentWorld) -> None:
+        """From threads, with names that somebody makes up: each is short, and sixty a minute are told."""
+        gate = ToolGate({})
+
+        def call(number: int) -> None:
+            with pytest.raises(NoTaskError):
+                gate.call(f"{number}\n" + "x" * 10_000, {})
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(call, range(300)))
+        told = world.told("call.denied")
+        assert 60 == len(told)
+        assert 200 == max(len(facts["action"]) for facts in told)
+        assert all(event.message.isprintable() and len(event.message) < 200 for event in world.audit)
 
 
 def test_counted() -> None:

@@ -59,7 +59,7 @@ _LEGEND = """\
 """
 
 _REASONS: dict[str, str] = {
-    "no_task": "the call is part of no task, so no audit has it: the log does, and the caller gets an error",
+    "no_task": "the call is part of no task; each agent that is open in this process has it in its audit",
     "task_ended": "the task has ended: finished, stopped, at its deadline, with its parent; or it never began",
     "budget_spent": "the task has made as many calls as it may; denied ones count",
     "rate": "the agent has made as many calls in this minute as it may",

@@ -62,6 +62,7 @@ class TestThreads:
             thread.join()
         assert [NoTaskError] == [type(error) for error in said]
         assert [] == whose(world)
+        assert ["no_task"] == world.reasons
 
     async def test_a_pool_that_two_tasks_share(self, world: AgentWorld) -> None:
         """Two tasks share a pool of threads: its worker still has the first one's work.
@@ -75,7 +76,7 @@ class TestThreads:
                 with pytest.raises(NoTaskError):
                     pool.submit(read, "7").result()
                 assert "globex" == pool.submit(bind(read), "7").result()
-        assert ["acme", "globex"] == whose(world)
+        assert (["acme", "globex"], ["no_task"]) == (whose(world), world.reasons)
 
     async def test_a_thread_that_outlives_its_task(self, world: AgentWorld) -> None:
         """A thread that was given a task's context uses it after the task's end.
@@ -149,7 +150,7 @@ class TestContexts:
             assert "globex" == next(smuggled)
         with pytest.raises(NoTaskError):
             next(smuggled)
-        assert ["acme", "globex"] == whose(world)
+        assert (["acme", "globex"], ["no_task"]) == (whose(world), world.reasons)
 
     async def test_an_async_generator_made_for_another_task(self, world: AgentWorld) -> None:
         """The same with an asynchronous generator.
@@ -169,7 +170,7 @@ class TestContexts:
         with pytest.raises(NoTaskError):
             await anext(smuggled)
         await smuggled.aclose()
-        assert ["acme", "globex"] == whose(world)
+        assert (["acme", "globex"], ["no_task"]) == (whose(world), world.reasons)
 
     async def test_a_generator_that_holds_a_task_open(self, world: AgentWorld) -> None:
         """A generator holds a task open, and leaves it in the wrong order.
