@@ -11,7 +11,7 @@ from spiffe_client.agents._admission import admit, consult, refused, same_call, 
 from spiffe_client.agents._arguments import arguments_digest, arguments_text
 from spiffe_client.agents._authority import authority_of
 from spiffe_client.agents._context import CALL
-from spiffe_client.agents._credentials import CallCredentials
+from spiffe_client.agents._credentials import CallCredentials, over
 from spiffe_client.agents._permit import Permit, permit_of
 from spiffe_client.agents._records import Outcome, record_call
 from spiffe_client.agents._scope import Scope
@@ -182,7 +182,7 @@ class Call(CallCredentials):
             TaskEndedError: It has ended, or its task has.
         """
         if not self._open:
-            raise self.task.ending() if self.task.ended else TaskError(f"the call {self.id} has ended")
+            raise over(self)
         self.task.refuse(self.task.host.clock.monotonic())
 
     def shown(self) -> str | None:
@@ -242,7 +242,7 @@ class Call(CallCredentials):
     def _begin(self) -> None:
         task = self.task
         if self.begun_at is not None:
-            raise TaskError("this call was made before; make a new one")
+            raise over(self, "this call was made before; make a new one")
         # From here on what decides, the token and the record are of one action, whatever is written on this.
         if self.permit.action != self.action:
             self.permit = permit_of(task, self.action)

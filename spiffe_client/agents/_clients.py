@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from spiffe_client.agents._origins import note_followed, note_refused
 from spiffe_client.authorize import Authorizer, allow
+from spiffe_client.errors import SpiffeError
 from spiffe_client.http import AsyncSpiffeTransport, SpiffeTransport, TokenAuth
 from spiffe_client.tls import SpiffeTls
 
@@ -43,10 +45,15 @@ class CallAuth(httpx.Auth):
             sent = await anext(flow)
             while True:
                 response = yield sent
+                if response.history:
+                    note_followed(self._call, self._auth, response)
                 self._call.refuse()
                 sent = await flow.asend(response)
         except StopAsyncIteration:
             return
+        except SpiffeError as error:
+            note_refused(self._call, error, request.url)
+            raise
         finally:
             await flow.aclose()
 
@@ -61,10 +68,15 @@ class CallAuth(httpx.Auth):
             sent = next(flow)
             while True:
                 response = yield sent
+                if response.history:
+                    note_followed(self._call, self._auth, response)
                 self._call.refuse()
                 sent = flow.send(response)
         except StopIteration:
             return
+        except SpiffeError as error:
+            note_refused(self._call, error, request.url)
+            raise
         finally:
             flow.close()
 
@@ -81,7 +93,11 @@ class _Lent(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self._call.refuse()
-        return await self._inner.handle_async_request(request)
+        try:
+            return await self._inner.handle_async_request(request)
+        except Exception as error:
+            note_refused(self._call, error, request.url)
+            raise
 
 
 class _LentBlocking(httpx.BaseTransport):
@@ -93,7 +109,11 @@ class _LentBlocking(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         self._call.refuse()
-        return self._inner.handle_request(request)
+        try:
+            return self._inner.handle_request(request)
+        except Exception as error:
+            note_refused(self._call, error, request.url)
+            raise
 
 
 class Clients:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from spiffe_client.agents._records import record_withheld
 from spiffe_client.errors import TaskError
 
 if TYPE_CHECKING:
@@ -12,13 +13,13 @@ if TYPE_CHECKING:
     from spiffe_client.agents._call import Call
     from spiffe_client.agents._clients import CallAuth
 
-__all__ = ["CallCredentials"]
+__all__ = ["CallCredentials", "over"]
 
 
 class CallCredentials:
     """That part of a `Call`."""
 
-    __slots__ = ()
+    _withheld: set[str] | None = None
 
     @property
     def auth(self) -> CallAuth:
@@ -53,3 +54,30 @@ class CallCredentials:
         from spiffe_client.agents._clients import client
 
         return client(call)
+
+    def withhold(self, reason: str, origin: str = "") -> None:
+        """Tell that something of it was asked for in vain, or was not sent; once for each reason.
+
+        Args:
+            reason: A stable code.
+            origin: Where it was not sent, such as `https://orders.prod.example`; empty for nowhere.
+        """
+        told = self._withheld = self._withheld or set()
+        if reason not in told:  # of threads that come at once, each may be told
+            told.add(reason)
+            record_withheld(cast("Call", self), reason, origin)
+
+
+def over(call: Call, why: str = "") -> TaskError:
+    """Return the error for who asks something of a call that has ended, or has not begun; and tell of it.
+
+    Args:
+        call: Which.
+        why: What to say in place of how it ended.
+    """
+    task = call.task
+    if task.calls.get(call.id) is not call:  # what still runs has its own record, which says how it ended
+        call.withhold("call_ended" if task.ended is None else "task_ended")
+    if why or task.ended is None:
+        return TaskError(why or f"the call {call.id} has ended")
+    return task.ending()

@@ -29,6 +29,7 @@ __all__ = [
     "record_redeemed",
     "record_refusal",
     "record_start",
+    "record_withheld",
 ]
 
 _REFUSED: Final = {
@@ -212,7 +213,11 @@ def record_call(call: Call, outcome: Outcome, error: BaseException | None) -> No
         facts["error"] = type(error).__name__
     if call.redacted:
         facts["redacted"] = call.redacted
-    level = logging.INFO if outcome == "ok" else logging.WARNING
+    level = logging.INFO
+    if outcome != "ok":
+        level = logging.WARNING
+        if outcome == "cancelled" and call.task.ended is not None:
+            facts["ended"] = call.task.ended[0]
     call.task.host.report(Event("call.finished", f"{call.action}: {outcome}", facts, level))
 
 
@@ -227,6 +232,23 @@ def record_denial(call: Call, decision: Decision, cause: SpiffeError | None) -> 
         facts["error"] = cause.code
     message = f"{call.action!r:.100} on {call.resource!r:.200} was denied: {decision.reason}"
     call.task.host.report(Event("call.denied", message, facts, logging.WARNING))
+
+
+def record_withheld(call: Call, reason: str, origin: str) -> None:
+    """Tell that something of a call was asked for in vain, or was not sent.
+
+    Args:
+        call: Which.
+        reason: Why: `call_ended`, `task_ended`, or an error's code.
+        origin: Where it was not sent; a model may have made it up.
+    """
+    facts = _of_call(call)
+    del facts["duration_ms"]  # it is not going on
+    facts |= {"decision": "deny", "reason": reason, "outcome": "denied"}
+    if origin:
+        facts["origin"] = f"{origin:.300}"
+    message = f"a credential of {call.action!r:.100} was withheld: {reason}"
+    _tell_refusal(call.task.host, Event("credential.withheld", message, facts, logging.WARNING))
 
 
 def record_anomaly(call: Call, kind: Literal["workflow", "rate", "first_use", "cross_tenant"]) -> None:

@@ -21,7 +21,9 @@ __all__ = [
     "DELEGATE",
     "DENY",
     "DURATION_MS",
+    "ENDED",
     "EXPIRES_AT",
+    "ORIGIN",
     "OUTCOME",
     "PARENTS",
     "PEER",
@@ -55,10 +57,11 @@ RESOURCE: Final = "resource"
 TENANT: Final = "tenant"
 ARGUMENTS: Final = "arguments"
 
-# Where: whom the token is for, and who was on the other end. To whom authority was handed on,
+# Where: whom the token is for, who was on the other end, and where it was not sent. To whom authority was handed on,
 # and the id of the task that it became.
 AUDIENCE: Final = "audience"
 PEER: Final = "peer"
+ORIGIN: Final = "origin"
 DELEGATE: Final = "to"
 CHILD: Final = "child"
 
@@ -73,9 +76,10 @@ DENY: Final = "deny"
 #: The event of a no by a person. The call that it was about is denied, too, and counted for both.
 REFUSED: Final = "approval.refused"
 
-# How it went: `ok`, `error`, `cancelled` or `denied`; milliseconds; W3C trace id, hex; until when a
-# credential is good, RFC 3339.
+# How it went: `ok`, `error`, `cancelled` or `denied`; how the task ended that cancelled it; milliseconds;
+# W3C trace id, hex; until when a credential is good, RFC 3339.
 OUTCOME: Final = "outcome"
+ENDED: Final = "ended"
 DURATION_MS: Final = "duration_ms"
 TRACE_ID: Final = "trace_id"
 EXPIRES_AT: Final = "expires_at"

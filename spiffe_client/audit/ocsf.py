@@ -25,6 +25,7 @@ _CLASSES: Final[Mapping[str, tuple[int, int, str]]] = {
     "anomaly": _API,
     "token": _AUTHENTICATION,
     "svid": _AUTHENTICATION,
+    "credential": _AUTHENTICATION,
     "delegation": _AUTHENTICATION,
     "approval": _AUTHENTICATION,
 }

@@ -349,8 +349,13 @@ class TestPeer:
                     "wrong": {**to, "peer": "spiffe://prod.example/imposter"},
                 }
                 what = contract(service, actions=actions)
+                audit: list[Event] = []
                 async with Workload(
-                    dev.endpoint, token_broker=broker.issuer, contract=what, environment="prod"
+                    dev.endpoint,
+                    token_broker=broker.issuer,
+                    contract=what,
+                    environment="prod",
+                    on_event=audit.append,
                 ) as me:
                     async with me.task("x", ["good", "wrong"]) as task:
                         async with task.call("good") as call:
@@ -362,3 +367,5 @@ class TestPeer:
                             with pytest.raises(httpx.ConnectError) as caught:
                                 await call.http.get(f"{url}/v1/orders")
         assert None is not find(caught.value, PeerNotAllowedError)
+        (told,) = [event.attributes for event in audit if event.name == "credential.withheld"]
+        assert (call.id, "peer_not_allowed", url) == (told["call"], told["reason"], told["origin"])

@@ -14,17 +14,21 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from spiffe_client import errors
+from spiffe_client.agents._endings import Ending
 from spiffe_client.policy import Reason
 
-__all__ = ["ADVERSARY", "REASONS", "ROOT", "Attack", "attacks_of"]
+__all__ = ["ADVERSARY", "REASONS", "REFUSALS", "ROOT", "WITHHELD", "Attack", "attacks_of"]
 
 ROOT = Path(__file__).parents[2]
 ADVERSARY = "tests/agents/adversary"
 
 #: `denied`: why, in `call.denied`. `refused`: why, in `delegation.refused` or `task.refused`. `token`: why, in `token.denied`. `http`: the other side's answer. `verifier`:
-#: what the verifier of audit files says. `event`: a server's own event. `error`: raised to the caller. `outcome`:
-#: how a call or a task ended that was let in. `fact`: counted in its record.
-Kind: TypeAlias = Literal["denied", "refused", "token", "http", "verifier", "event", "error", "outcome", "fact"]
+#: what the verifier of audit files says. `event`: a server's own event. `error`: raised to the caller. `withheld`: why,
+#: in `credential.withheld`. `ended`: how the task ended that a call was cancelled with. `outcome`: how a call or a task
+#: ended that was let in. `fact`: counted in its record.
+Kind: TypeAlias = Literal[
+    "denied", "refused", "withheld", "token", "http", "verifier", "event", "error", "ended", "outcome", "fact"
+]
 _Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 #: Why a call is denied.
@@ -36,6 +40,10 @@ _STATUSES = frozenset({400, 401, 403, 404})
 _EVENTS = frozenset({"token.refused", "tool.refused", "method.refused"})
 #: Events of authority that was not given.
 REFUSALS = frozenset({"delegation.refused", "task.refused"})
+#: The event of a credential that was not given, or not sent; and why, beside errors.
+WITHHELD = "credential.withheld"
+_WHY_WITHHELD = frozenset({"call_ended", *_ERRORS.values()})
+_ENDINGS = frozenset(get_args(Ending))
 _OUTCOMES = frozenset({"cancelled", "error", "stopped", "parent"})
 _FACTS = frozenset({"redacted", "revoked", "not_revoked"})  # of which there is one at least
 
@@ -99,7 +107,7 @@ def _read(file: str, test: str, function: _Function) -> Attack:
 
 def _codes(function: _Function) -> Iterator[tuple[Kind, str]]:
     for part in [*function.decorator_list, *function.body[1:]]:
-        if not (isinstance(part, ast.Assert) and REFUSALS & set(_texts(part))):  # it is the other event's then
+        if not (isinstance(part, ast.Assert) and {*REFUSALS, WITHHELD} & set(_texts(part))):  # it is the other event's then
             yield from (("denied", text) for text in _texts(part) if text in REASONS)
     for node in ast.walk(function):
         if isinstance(node, ast.Assert):
@@ -124,8 +132,12 @@ def _asserted(texts: set[str], *, none: bool) -> Iterator[tuple[Kind, str]]:
         yield from (("token", text) for text in sorted(texts & set(_ERRORS.values())))
     elif texts & REFUSALS:
         yield from (("refused", text) for text in sorted(texts & set(_ERRORS.values())))
+    elif WITHHELD in texts:
+        yield from (("withheld", text) for text in sorted(texts & _WHY_WITHHELD))
     else:
         yield from (("http", text) for text in sorted(texts & _CHALLENGES))
+    if "ended" in texts:
+        yield from (("ended", text) for text in sorted(texts & _ENDINGS))
     if "outcome" in texts:
         yield from (("outcome", text) for text in sorted(texts & _OUTCOMES))
     yield from (("event", text) for text in sorted(texts & _EVENTS))

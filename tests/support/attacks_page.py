@@ -48,10 +48,12 @@ _LEGEND = """\
 |---|---|
 | `tenant_boundary` | the `reason` of a `call.denied` in the audit; the next table has them all |
 | refused: `attenuation` | the `reason` of a `delegation.refused` or `task.refused` in the audit: no authority was given |
+| withheld: `call_ended` | the `reason` of a `credential.withheld` in the audit: what a call hands out was asked for after it, or was for somebody else |
 | token: `invalid_grant` | the `error` of a `token.denied` in the audit: the token broker has refused |
 | event: `tool.refused` | an event in the audit of an MCP server, which has no calls of its own |
 | verifier: *were removed or moved* | what `spiffe-client audit verify` says of the file |
 | HTTP 401 | what the service or the token broker answers to whoever has no client of ours |
+| ended: `stopped` | how its task ended, in the `call.finished` of a call that was cancelled by that |
 | outcome: `cancelled` | the `outcome` of a `call.finished` or `task.ended` in the audit: it was let in, and ended |
 | fact: `redacted`, `revoked` | counted in that record: secrets that were taken out, tokens that were given back |
 | error: `ticket` | the [code of the error](errors.md) that the caller gets. Nothing was begun |
@@ -107,14 +109,19 @@ def _overview(kinds: dict[Kind, list[Attack]]) -> str:
 def _counted(attacks: list[Attack]) -> str:
     """How many there are, by what knows of them."""
     ends: tuple[tuple[str, frozenset[str]], ...] = (
-        ("are refused with a reason code in the audit", frozenset({"denied", "refused", "token", "event"})),
+        (
+            "are refused with a reason code in the audit",
+            frozenset({"denied", "refused", "withheld", "token", "event"}),
+        ),
+        ("were let in, and ended with their task, and how that ended is in the audit", frozenset({"ended", "stopped", "parent"})),
         ("are found by the verifier of audit files", frozenset({"verifier"})),
         ("are refused by the service or the token broker", frozenset({"http"})),
         ("were let in, and are in the audit with how they ended", frozenset({"outcome", "fact"})),
         ("are refused before anything has begun, with an error", frozenset({"error"})),
         ("come to nothing in another way", frozenset({""})),
     )
-    first = Counter(next((at for at, (_, of) in enumerate(ends) if of & it.kinds), len(ends) - 1) for it in attacks)
+    known = [{*it.kinds, *it.of("outcome")} for it in attacks]
+    first = Counter(next((at for at, (_, of) in enumerate(ends) if of & codes), len(ends) - 1) for codes in known)
     said = [f"{first[at]} {what}" for at, (what, _) in enumerate(ends)]
     return f"Of {len(attacks)} attacks, " + ",\n".join([*said[:-1], f"and {said[-1]}"]) + ".\n"
 
@@ -135,6 +142,7 @@ def _codes(attack: Attack) -> Iterator[str]:
     denied = attack.of("denied")
     yield from (f"`{code}`" for code in denied)
     yield from (f"refused: `{code}`" for code in attack.of("refused"))
+    yield from (f"withheld: `{code}`" for code in attack.of("withheld"))
     yield from (f"token: `{code}`" for code in attack.of("token"))
     yield from (f"event: `{code}`" for code in attack.of("event"))
     yield from (f"verifier: *{text}*" for text in attack.of("verifier"))
@@ -144,8 +152,9 @@ def _codes(attack: Attack) -> Iterator[str]:
         yield " ".join(["HTTP", *numbers, *(f"`{it}`" for it in http if it not in numbers)])
     errors = attack.of("error")
     # These say no more than what was said already.
-    said = {"audit", "token", *denied, *attack.of("refused")} | ({"task_ended", "task"} if denied else set())
+    said = {"audit", "token", *denied, *attack.of("refused", "withheld")} | ({"task_ended", "task"} if denied or attack.of("withheld", "ended") else set())
     said |= {"denied"} if denied or len(errors) > 1 else set()
+    yield from (f"ended: `{code}`" for code in attack.of("ended"))
     if not denied:
         yield from (f"outcome: `{code}`" for code in attack.of("outcome"))
     yield from (f"fact: `{code}`" for code in attack.of("fact"))

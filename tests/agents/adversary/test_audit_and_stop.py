@@ -152,10 +152,13 @@ class TestSinks:
         """
 
         reasons: list[object] = []
+        withheld: list[object] = []
 
         def interrupts(event: Event) -> None:
             if event.name == "call.denied":
                 reasons.append(event.attributes["reason"])
+            if event.name == "credential.withheld":
+                withheld.append(event.attributes["reason"])
             if event.name == name:
                 raise KeyboardInterrupt
 
@@ -173,6 +176,7 @@ class TestSinks:
                 with pytest.raises(TaskEndedError):
                     call.refuse()
             assert (["missing_scope"] if name in {"call.denied", "task.ended"} else []) == reasons
+        assert ([] if name == "task.started" else ["task_ended"]) == withheld, "credential.withheld"
 
 
 class TestStop:
@@ -225,6 +229,7 @@ class TestStop:
             assert begun == world.clock.monotonic()
             assert ["task_ended"] * 200 == outcome
             assert ["cancelled"] * 200 == [facts["outcome"] for facts in world.told("call.finished")]
+            assert ["stopped"] * 200 == [facts["ended"] for facts in world.told("call.finished")]
             with pytest.raises(TaskEndedError):
                 async with task.call(READ, INVOICE):
                     pass
@@ -258,6 +263,7 @@ class TestStop:
         assert {} == world.host.tasks
         assert all(facts["outcome"] == "stopped" for facts in world.told("task.ended"))
         assert {"task"} == {facts["reason"] for facts in world.told("task.refused")}
+        assert {"stopped"} >= {facts["ended"] for facts in world.told("call.finished")}
 
 
 async def test_a_program_that_swallows_the_end(world: AgentWorld) -> None:

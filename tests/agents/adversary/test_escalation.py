@@ -385,6 +385,9 @@ class TestThreadsAgainstTheEnd:
         task = pair.task()
         async with task:
             call = task.call(READ, ORDER)
+        with pytest.raises(TaskEndedError):
+            _ = call.auth
+        assert ["task_ended"] == [facts["reason"] for facts in pair.told("credential.withheld")]
         authority = authority_of(task, call)
         assert isinstance(authority, Authority)
         assert None is authority.peek()
@@ -496,4 +499,5 @@ async def test_a_call_left_in_the_wrong_order(world: AgentWorld, anyio_backend: 
         assert {} == task.calls
         with pytest.raises(TaskError):
             calls[0].refuse()
+    assert ["call_ended"] == [facts["reason"] for facts in world.told("credential.withheld")]
     assert {call.id for call in calls} == {facts["call"] for facts in world.told("call.finished")}

@@ -76,6 +76,7 @@ class TestByTheCaller:
             async with task.call("refund", ORDER, arguments={"n": 1}):
                 assert 2 == task.budget.spent
         assert [] == scene.world.reasons
+        assert ["call_ended"] == [facts["reason"] for facts in scene.world.told("credential.withheld")]
         assert ["cancelled", "ok"] == [facts["outcome"] for facts in scene.world.told("call.finished")]
 
     async def test_while_a_person_thinks_who_says_yes_later(self, scene: Scene) -> None:
@@ -126,6 +127,7 @@ class TestBySecurityEvents:
                         scene.take_back(task.authorities["read"].peek())
                         await anyio.sleep_forever()
             assert ["parent", "stopped"] == [facts["outcome"] for facts in scene.world.told("task.ended")]
+            assert ["parent"] == [facts["ended"] for facts in scene.world.told("call.finished")]
             assert (None, ("stopped", "parent")) == (other.ended, tuple(it.ended[0] for it in (task, child) if it.ended))
 
     async def test_of_the_work_that_was_handed_on(self, scene: Scene) -> None:
@@ -141,6 +143,7 @@ class TestBySecurityEvents:
             async with task.call("read", ORDER):
                 pass
         assert ["stopped", "finished"] == [facts["outcome"] for facts in scene.world.told("task.ended")]
+        assert ["stopped", None] == [facts.get("ended") for facts in scene.world.told("call.finished")]
 
     async def test_of_a_call_that_has_begun_with_it(self, scene: Scene) -> None:
         """Take a token back that a call has begun with, and that was replaced since.
@@ -153,6 +156,7 @@ class TestBySecurityEvents:
                 assert call.token is not await task.authorities["read"].fetch()
                 scene.take_back(call.token)
                 await anyio.sleep_forever()
+        assert ["stopped"] == [facts["ended"] for facts in scene.world.told("call.finished")]
         assert ["stopped"] == [facts["outcome"] for facts in scene.world.told("task.ended")]
 
     async def test_of_calls_to_come(self, scene: Scene) -> None:
@@ -278,6 +282,7 @@ class TestByTheEndOfTheTask:
             await task.authorities["read"].fetch()
         assert [] == scene.left(task)
         assert ["task_ended"] == scene.world.reasons
+        assert ["task_ended"] == [facts["reason"] for facts in scene.world.told("credential.withheld")]
         (ended,) = scene.world.told("task.ended")
         assert 0 == ended["revoked"]
         assert 1 == ended["not_revoked"]

@@ -98,13 +98,13 @@ def check(scene: Scene, task: Task, call: Call) -> str:
     return outcome
 
 
-async def at_each_step(scene: Scene, one: Callable[[int], Awaitable[tuple[int, str]]]) -> set[object]:
+async def at_each_step(scene: Scene, one: Callable[[int], Awaitable[tuple[int, str]]]) -> set[tuple[str, object]]:
     """Do it with the end at the first step, at the second and so on until it comes after all of them.
 
-    Return why calls were denied.
+    Return why calls were denied, how tasks ended that calls were cancelled with, and why nobody got anything later.
     """
     told: list[str] = []
-    reasons: set[object] = set()
+    codes: set[tuple[str, object]] = set()
     steps = 1
     await one(_MOST)  # from Python 3.12 on, instructions are seen from the second time on
     scene.forget()
@@ -112,11 +112,12 @@ async def at_each_step(scene: Scene, one: Callable[[int], Awaitable[tuple[int, s
         assert len(told) < _MOST
         steps, outcome = await one(len(told) + 1)
         told.append(outcome)
-        reasons.update(scene.world.reasons)
+        for name in ("reason", "ended"):
+            codes |= {(e.name, e.attributes[name]) for e in scene.world.audit if name in e.attributes}
         scene.forget()
     # Denied until it is let in, cancelled until it has finished: the end is never seen late.
     assert ["denied", "cancelled", "ok"] == [outcome for outcome, _ in groupby(told)]
-    return reasons
+    return codes
 
 
 @pytest.fixture
@@ -151,7 +152,10 @@ class TestEachStep:
                     await anyio.sleep_forever()
             return at.steps, check(scene, task, call)
 
-        assert {"task_ended"} == await at_each_step(scene, one)
+        told = await at_each_step(scene, one)
+        assert {("call.denied", "task_ended")} == {it for it in told if it[0] == "call.denied"}
+        assert {("credential.withheld", "task_ended")} == {it for it in told if it[0] == "credential.withheld"}
+        assert {("ended", "stopped")} == {("ended", how) for name, how in told if name == "call.finished"}
 
     async def test_of_a_call_in_a_thread(self, scene: Scene, action: str) -> None:
         """The same for code that blocks, also at each single instruction of the interpreter.
@@ -174,7 +178,10 @@ class TestEachStep:
                     await anyio.sleep_forever()
             return at.steps, check(scene, task, call)
 
-        assert {"task_ended"} == await at_each_step(scene, one)
+        told = await at_each_step(scene, one)
+        assert {("call.denied", "task_ended")} == {it for it in told if it[0] == "call.denied"}
+        assert {("credential.withheld", "task_ended")} == {it for it in told if it[0] == "credential.withheld"}
+        assert {("ended", "stopped")} == {("ended", how) for name, how in told if name == "call.finished"}
 
 
 class TestThreads:
@@ -218,6 +225,7 @@ class TestThreads:
             told = [event for event in scene.world.audit if event.name in TOLD]
             assert sum(tried) == len(told)
             assert {"task_ended"} >= set(scene.world.reasons)
+            assert {"stopped"} >= {event.attributes["ended"] for event in told if "ended" in event.attributes}
             assert ([], {}, {}) == (scene.left(task), task.calls, scene.broker.tokens)
             assert names(scene.broker.issued) == names(scene.broker.revoking.asked)
             scene.forget()
@@ -257,6 +265,7 @@ class TestThreads:
                     await anyio.sleep_forever()
         assert 4 == len(calls)
         assert ["cancelled"] * 4 == [facts["outcome"] for facts in scene.world.told("call.finished")]
+        assert {"stopped", "parent"} >= {facts["ended"] for facts in scene.world.told("call.finished")}
         assert {} == scene.broker.tokens
         assert names(scene.broker.issued) == names(scene.broker.revoking.asked)
 

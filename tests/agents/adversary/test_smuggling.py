@@ -212,6 +212,7 @@ class TestHandles:
             with pytest.raises(TaskError, match="made before"):
                 await kept[0].__aenter__()
         assert kept == [call]
+        assert ["call_ended"] == [facts["reason"] for facts in world.told("credential.withheld")]
         assert ["ok"] == [facts["outcome"] for facts in world.told("call.finished")]
 
     @pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"])
@@ -247,6 +248,7 @@ class TestHandles:
         with pytest.raises(TaskEndedError):
             await anyio.to_thread.run_sync(http.get, url) if blocking else await http.get(url)
         assert answers == pair.service.answers.total()
+        assert ["call_ended", "task_ended"] == [facts["reason"] for facts in pair.told("credential.withheld")]
         assert ["ok"] == [facts["outcome"] for facts in pair.told("call.finished")]
 
     async def test_a_token_for_somebody_else(self, pair: Pair) -> None:
@@ -259,5 +261,9 @@ class TestHandles:
                 reply = await call.http.get(f"{pair.service.url}/redirect", params={"to": "https://evil.example/"})
                 assert 307 == reply.status_code
                 with pytest.raises(TokenOriginError):
-                    await call.http.get("https://evil.example/")
+                    await call.http.get("https://user:hunter2@evil.example/a/canary?b=canary")
+        (facts,) = pair.told("credential.withheld")
+        assert ("credential.withheld", "token_origin") == ("credential.withheld", facts["reason"])
+        assert (call.id, "https://evil.example") == (facts["call"], facts["origin"])
+        assert not any("canary" in repr(event) or "hunter2" in repr(event) for event in pair.audit)
         assert ["ok"] == [facts["outcome"] for facts in pair.told("call.finished")]

@@ -128,6 +128,7 @@ class TestTokens:
         assert 1 == pair.told("task.ended")[0]["revoked"]
         with pytest.raises(TaskEndedError):
             call.refuse()
+        assert ["task_ended"] == [facts["reason"] for facts in pair.told("credential.withheld")]
 
     async def test_a_sensitive_call_that_is_cancelled(self, pair: Pair) -> None:
         """Cancel a sensitive call, so that nobody gives its token back.
@@ -181,6 +182,7 @@ class TestTokens:
                 while len([c for c in task.calls.values() if c.token is not None]) < 3:
                     await anyio.sleep(0.001)
         assert ["cancelled"] * 3 == [facts["outcome"] for facts in pair.told("call.finished")]
+        assert ["finished"] * 3 == [facts["ended"] for facts in pair.told("call.finished")]
         assert 0 == pair.told("task.ended")[0]["not_revoked"]
 
 

