@@ -214,11 +214,16 @@ async def test_an_answer_without_end(world: AgentWorld) -> None:
 
 
 @pytest.mark.parametrize("text", [CANARY, "x" * 17000, "a.b.c\n" * 2, "é.b.c"], ids=["token", "long", "two", "é"])
-def test_a_ticket_shows_nothing(text: str) -> None:
-    """Print a ticket, or something that was taken for one.
+async def test_a_ticket_shows_nothing(world: AgentWorld, text: str) -> None:
+    """Print a ticket, or something that was taken for one; redeem it, so that the audit tells of it.
 
-    Neither shows any of its text.
+    Neither shows any of its text, nor does what is told.
     """
+    with pytest.raises(TicketError):
+        async with world.host.redeem(text):
+            pass
+    assert ["ticket"] == [facts["reason"] for facts in world.told("delegation.refused")]
+    assert text[:24] not in repr(world.audit)
     try:
         thing: object = Ticket(text)
     except TicketError as error:

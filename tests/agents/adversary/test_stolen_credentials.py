@@ -16,6 +16,7 @@ import pytest
 from tests.support.agent_pair import AUDITOR, CLOSER, ORDER, READ, REFUND, THIEF, Pair, pair_contract, pair_of_agents
 from tests.support.oauth_client import OAuthClient, ProofKey
 
+from spiffe_client._clock import SystemClock
 from spiffe_client.agents import Call, Task, Ticket
 from spiffe_client.agents._ticket import redeem_ticket
 from spiffe_client.errors import DeniedError, TaskEndedError, TaskError, TicketError, TokenError
@@ -253,15 +254,20 @@ class TestTickets:
 
         It is not even shown to the token broker.
         """
+
+        class Later(SystemClock):
+            def now(self) -> datetime:
+                return super().now() + timedelta(seconds=11)
+
         async with pair.task() as task:
             ticket = await task.ticket(AUDITOR, [READ], calls=3, redeem_within=10)
             asked = pair.broker.requests["token"]
-            later = datetime.now(UTC) + timedelta(seconds=11)
+            pair.auditor.agent.clock = Later()
             with pytest.raises(TicketError, match="too late"):
-                await redeem_ticket(
-                    pair.auditor.tokens, ticket, pair_contract(pair.service, AUDITOR), "x", now=later
-                )
+                async with pair.auditor.agent.redeem(ticket):
+                    pass
         assert asked == pair.broker.requests["token"]
+        assert ["ticket"] == [facts["reason"] for facts in pair.told("delegation.refused")]
 
     @pytest.mark.parametrize(
         "change",
