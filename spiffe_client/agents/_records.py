@@ -25,6 +25,7 @@ __all__ = [
     "record_denial",
     "record_end",
     "record_granted",
+    "record_ignored",
     "record_no_task",
     "record_redeemed",
     "record_refusal",
@@ -249,6 +250,17 @@ def record_withheld(call: Call, reason: str, origin: str) -> None:
         facts["origin"] = f"{origin:.300}"
     message = f"a credential of {call.action!r:.100} was withheld: {reason}"
     _tell_refusal(call.task.host, Event("credential.withheld", message, facts, logging.WARNING))
+
+
+def record_ignored(
+    call: Call, reason: Literal["answer_used", "answer_of_another_task", "answer_not_recorded"]
+) -> None:
+    """Tell that a person's answer was not taken for a call, before anybody has decided about that."""
+    facts = _of_call(call)
+    del facts["duration_ms"]  # it has not begun
+    facts["reason"] = reason
+    message = f"an answer about {call.action!r:.100} is not taken: {reason}"
+    _tell_refusal(call.task.host, Event("approval.ignored", message, facts, logging.WARNING))
 
 
 def record_anomaly(call: Call, kind: Literal["workflow", "rate", "first_use", "cross_tenant"]) -> None:

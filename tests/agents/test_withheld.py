@@ -12,6 +12,7 @@ from tests.support.agent_pair import ORDER, Pair, pair_of_agents
 from tests.support.agent_world import AgentWorld
 
 from spiffe_client.agents import Task
+from spiffe_client.agents._records import record_ignored
 from spiffe_client.audit import Event, to_ocsf
 from spiffe_client.errors import TaskEndedError, TaskError, TokenOriginError
 
@@ -107,6 +108,18 @@ async def test_another_origin(pair: Pair, blocking: bool) -> None:
         (facts["call"], facts["origin"], facts["reason"]) for facts in pair.told(EVENT)
     ]
     assert not any("canary" in repr(event) for event in pair.audit)
+
+
+async def test_an_answer_that_is_not_taken(world: AgentWorld) -> None:
+    """Whose it would have been; nobody has decided about the call, so it is no denial."""
+    async with task_of(world) as task:
+        call = task.call("summarize")
+        record_ignored(call, "answer_used")
+    (facts,) = world.told("approval.ignored")
+    assert (task.id, call.id, "summarize", "answer_used") == tuple(
+        facts[name] for name in ("task", "call", "action", "reason")
+    )
+    assert not {"decision", "outcome", "duration_ms"} & facts.keys()
 
 
 def test_in_a_siem() -> None:

@@ -24,10 +24,10 @@ ADVERSARY = "tests/agents/adversary"
 
 #: `denied`: why, in `call.denied`. `refused`: why, in `delegation.refused` or `task.refused`. `token`: why, in `token.denied`. `http`: the other side's answer. `verifier`:
 #: what the verifier of audit files says. `event`: a server's own event. `error`: raised to the caller. `withheld`: why,
-#: in `credential.withheld`. `ended`: how the task ended that a call was cancelled with. `outcome`: how a call or a task
+#: in `credential.withheld`. `ignored`: why a person's answer was, in `approval.ignored`. `ended`: how the task ended that a call was cancelled with. `outcome`: how a call or a task
 #: ended that was let in. `fact`: counted in its record.
 Kind: TypeAlias = Literal[
-    "denied", "refused", "withheld", "token", "http", "verifier", "event", "error", "ended", "outcome", "fact"
+    "denied", "refused", "withheld", "token", "http", "verifier", "event", "error", "ignored", "ended", "outcome", "fact"
 ]
 _Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -43,6 +43,7 @@ REFUSALS = frozenset({"delegation.refused", "task.refused"})
 #: The event of a credential that was not given, or not sent; and why, beside errors.
 WITHHELD = "credential.withheld"
 _WHY_WITHHELD = frozenset({"call_ended", *_ERRORS.values()})
+_WHY_IGNORED = frozenset({"answer_used", "answer_of_another_task", "answer_not_recorded"})
 _ENDINGS = frozenset(get_args(Ending))
 _OUTCOMES = frozenset({"cancelled", "error", "stopped", "parent"})
 _FACTS = frozenset({"redacted", "revoked", "not_revoked"})  # of which there is one at least
@@ -132,6 +133,8 @@ def _asserted(texts: set[str], *, none: bool) -> Iterator[tuple[Kind, str]]:
         yield from (("token", text) for text in sorted(texts & set(_ERRORS.values())))
     elif texts & REFUSALS:
         yield from (("refused", text) for text in sorted(texts & set(_ERRORS.values())))
+    elif "approval.ignored" in texts:
+        yield from (("ignored", text) for text in sorted(texts & _WHY_IGNORED))
     elif WITHHELD in texts:
         yield from (("withheld", text) for text in sorted(texts & _WHY_WITHHELD))
     else:

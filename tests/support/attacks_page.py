@@ -49,6 +49,7 @@ _LEGEND = """\
 | `tenant_boundary` | the `reason` of a `call.denied` in the audit; the next table has them all |
 | refused: `attenuation` | the `reason` of a `delegation.refused` or `task.refused` in the audit: no authority was given |
 | withheld: `call_ended` | the `reason` of a `credential.withheld` in the audit: what a call hands out was asked for after it, or was for somebody else |
+| ignored: `answer_used` | the `reason` of an `approval.ignored` in the audit: a person's answer that is not taken |
 | token: `invalid_grant` | the `error` of a `token.denied` in the audit: the token broker has refused |
 | event: `tool.refused` | an event in the audit of an MCP server, which has no calls of its own |
 | verifier: *were removed or moved* | what `spiffe-client audit verify` says of the file |
@@ -111,7 +112,7 @@ def _counted(attacks: list[Attack]) -> str:
     ends: tuple[tuple[str, frozenset[str]], ...] = (
         (
             "are refused with a reason code in the audit",
-            frozenset({"denied", "refused", "withheld", "token", "event"}),
+            frozenset({"denied", "refused", "withheld", "ignored", "token", "event"}),
         ),
         ("were let in, and ended with their task, and how that ended is in the audit", frozenset({"ended", "stopped", "parent"})),
         ("are found by the verifier of audit files", frozenset({"verifier"})),
@@ -143,6 +144,7 @@ def _codes(attack: Attack) -> Iterator[str]:
     yield from (f"`{code}`" for code in denied)
     yield from (f"refused: `{code}`" for code in attack.of("refused"))
     yield from (f"withheld: `{code}`" for code in attack.of("withheld"))
+    yield from (f"ignored: `{code}`" for code in attack.of("ignored"))
     yield from (f"token: `{code}`" for code in attack.of("token"))
     yield from (f"event: `{code}`" for code in attack.of("event"))
     yield from (f"verifier: *{text}*" for text in attack.of("verifier"))

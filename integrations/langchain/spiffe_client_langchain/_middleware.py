@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
@@ -13,6 +14,7 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
 from spiffe_client.agents import Answer, Call, ToolGate
+from spiffe_client.agents._records import record_ignored
 from spiffe_client.errors import DeniedError, NoTaskError, TaskEndedError
 from spiffe_client_langchain._cleaning import cleaned
 from spiffe_client_langchain._people import Asked, ask
@@ -98,8 +100,16 @@ class TaskCredentials(AgentMiddleware):
         if question is None:
             return _Made(call, request, known)
         task = call.task
-        said = ask(question, name, arguments, call_id, task=task, lasting=self._used is not None)
-        if said is not None and not said.take(self._used):
+        said = ask(
+            question,
+            name,
+            arguments,
+            call_id,
+            task=task,
+            lasting=self._used is not None,
+            ignored=partial(record_ignored, call, "answer_of_another_task"),
+        )
+        if said is not None and not self._take(said, call):
             task.refuse(task.host.clock.monotonic())
             for result in said.results:
                 raise _OtherEndError(result)
@@ -107,6 +117,17 @@ class TaskCredentials(AgentMiddleware):
         answer = Answer(question.digest, by="" if said is None else said.by, clock=task.host.clock)
         call = self.gate.call(name, arguments, call_id=call_id, approver=answer)
         return _Made(call, request, known, said)
+
+    def _take(self, said: Asked, call: Call) -> bool:
+        """Say whether a yes is used for the first time, and tell where it is not, or nobody knows."""
+        try:
+            first = said.take(self._used)
+        except Exception:
+            record_ignored(call, "answer_not_recorded")
+            raise
+        if not first:
+            record_ignored(call, "answer_used")
+        return first
 
 
 @dataclass(frozen=True, slots=True)

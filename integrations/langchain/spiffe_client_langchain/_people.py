@@ -75,10 +75,11 @@ def ask(
     *,
     task: Task,
     lasting: bool,
+    ignored: Callable[[], object],
 ) -> Asked | None:
     """Pause the graph until somebody has answered; return their yes, or nothing.
 
-    A yes that another task was given is none: it is asked again.
+    A yes that another task was given is none: it is told, and asked again.
 
     Args:
         request: What is asked.
@@ -87,23 +88,9 @@ def ask(
         tool_call: The id of the tool call.
         task: Whose call it is.
         lasting: Whether an answer is good in later tasks for the same work, too.
+        ignored: Tells that an answer was another task's.
     """
-    question = {
-        "type": "spiffe_client.approval",
-        "tool_call": tool_call,
-        "tool": name,
-        "args": dict(arguments),
-        "action": request.action,
-        "resource": request.resource,
-        "arguments": request.arguments,
-        "digest": "" if lasting else request.digest,
-        "agent": str(request.agent),
-        "purpose": request.purpose,
-        "tenant": request.tenant,
-        "text": request.text,
-        "pause": _pause(),
-        "task": "" if lasting else task.id,
-    }
+    question = _question(request, name, arguments, tool_call, "" if lasting else task.id)
     echo = {key: question[key] for key in _ECHO}
     while True:
         answer = interrupt(question)
@@ -118,6 +105,29 @@ def ask(
         same = said == {**echo, "task": said["task"], "digest": said["digest"]}
         if not same or said["task"] == echo["task"]:
             return None
+        ignored()
+
+
+def _question(
+    request: ApprovalRequest, name: str, arguments: Mapping[str, Any], tool_call: str, task: str
+) -> dict[str, Any]:
+    """Return what people see; without a task, it is asked for all tasks that do the same work."""
+    return {
+        "type": "spiffe_client.approval",
+        "tool_call": tool_call,
+        "tool": name,
+        "args": dict(arguments),
+        "action": request.action,
+        "resource": request.resource,
+        "arguments": request.arguments,
+        "digest": request.digest if task else "",
+        "agent": str(request.agent),
+        "purpose": request.purpose,
+        "tenant": request.tenant,
+        "text": request.text,
+        "pause": _pause(),
+        "task": task,
+    }
 
 
 def _pause() -> str:

@@ -152,13 +152,14 @@ class TestOnce:
         One of them makes the call.
         """
         desk = Desk(kind)
-        async with at_work():
+        async with at_work() as world:
             answer, at = yes(await desk.begin()), await desk.checkpoint()
             config = {"configurable": {"thread_id": "1", "checkpoint_id": at}}
             async with anyio.create_task_group() as group:
                 for _ in range(2):
                     group.start_soon(anyio.to_thread.run_sync, desk.graph.invoke, answer, config)
         assert [("7", 5)] == desk.ran
+        assert ["answer_used"] == [facts["reason"] for facts in world.told("approval.ignored")]
 
     async def test_siblings_that_are_answered_one_by_one(self, kind: Any) -> None:
         """Answer three calls of one message one by one, so that the framework runs them again each time.
@@ -176,6 +177,8 @@ class TestOnce:
                 state = await desk.go(Command(resume={first.id: approve(first.value, by="alice")}))
         assert {"c1": "refunded 1", "c2": "refunded 2", "c3": "refunded 3"} == told(state)
         assert ([("1", 1), ("2", 2), ("3", 3)], []) == (sorted(desk.ran), world.reasons)
+        again = {facts["reason"] for facts in world.told("approval.ignored")}
+        assert ({"answer_used"} if kind is graph_of else set()) == again, "approval.ignored"
 
     async def test_after_its_task(self, kind: Any) -> None:
         """Replay a yes after the task's end.
@@ -190,6 +193,7 @@ class TestOnce:
             task.end("finished")
             with pytest.raises(TaskEndedError):
                 await desk.go(answer, checkpoint_id=at)
+        assert ["answer_used"] == [facts["reason"] for facts in world.told("approval.ignored")]
 
 
 class TestElsewhere:
@@ -263,11 +267,12 @@ class TestElsewhere:
         desk = Desk(kind)
         async with at_work():
             before = yes(await desk.begin())
-        async with at_work():
+        async with at_work() as world:
             state = await desk.go(before)
             assert (1, []) == (len(asked(state)), desk.ran)
             assert {"c1": "refunded 5"} == told(await desk.go(yes(state)))
         assert [("7", 5)] == desk.ran
+        assert {"answer_of_another_task"} == {facts["reason"] for facts in world.told("approval.ignored")}
 
     @pytest.mark.parametrize("other", [{"tenant": "globex"}, {"purpose": "y"}], ids=str)
     async def test_for_other_work(self, kind: Any, other: dict[str, str]) -> None:
@@ -350,7 +355,7 @@ class TestRestart:
     async def process(self, kind: Any, file: Path, **more: Any) -> AsyncIterator[Desk]:
         """A process that reads what the one before has left."""
         desk = Desk(kind, saver=restored(file) if file.exists() else None, **more)
-        async with at_work():
+        async with at_work() as self.world:
             yield desk
         stored(desk.saver, file)
 
@@ -372,6 +377,7 @@ class TestRestart:
         async with self.process(kind, file) as desk:
             assert 1 == len(asked(await desk.go(answer)))
             assert [] == desk.ran
+        assert ["answer_of_another_task"] == [facts["reason"] for facts in self.world.told("approval.ignored")]
 
     async def test_an_answer_that_lasts(self, kind: Any, tmp_path: Path) -> None:
         """The same where yeses are to last over a restart.
@@ -393,6 +399,8 @@ class TestRestart:
         async with self.process(kind, file, used=UsedAnswers(used)) as desk:
             assert "a person's approval" in told(await desk.go(answer))["c1"]
             assert [] == desk.ran
+        assert ["not_approved"] == self.world.reasons
+        assert ["answer_used"] == [facts["reason"] for facts in self.world.told("approval.ignored")]
         assert 1 == len(list(used.iterdir()))
 
     async def test_a_memory_that_cannot_be_written(self, kind: Any, tmp_path: Path) -> None:
@@ -403,11 +411,12 @@ class TestRestart:
         used = UsedAnswers(tmp_path / "used")
         (tmp_path / "used").rmdir()
         desk = Desk(kind, used=used)
-        async with at_work():
+        async with at_work() as world:
             answer = yes(await desk.begin())
             with pytest.raises(OSError):
                 await desk.go(answer)
         assert [] == desk.ran
+        assert ["answer_not_recorded"] == [facts["reason"] for facts in world.told("approval.ignored")]
 
 
 class TestWhileSomebodyLooks:

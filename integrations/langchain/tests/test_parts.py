@@ -251,10 +251,11 @@ class TestPauses:
             raise pause
 
         twin = KnownTools(GATE).find(StructuredTool.from_function(spill, name="read")).twin
-        async with at_work():
+        async with at_work() as world:
             async with GATE.call("read", {"invoice": "7"}) as call:
                 with pytest.raises(type(pause)) as caught:
                     await twin.ainvoke({"invoice": "7"})
+        assert [1] == [facts["redacted"] for facts in world.told("call.finished")]
         assert (JWT not in repr(caught.value.args), 1) == ("[redacted]" in repr(caught.value.args), call.redacted)
 
     async def test_a_pause_of_the_tools_own(self) -> None:
