@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
+from spiffe_client.audit import Event, EventSink, safe_sink
 from spiffe_client.dev.token_broker._broker import DevTokenBroker, Port, require_extra
 from spiffe_client.dev.token_broker._rules import Client
 from spiffe_client.errors import EndpointError
@@ -24,6 +25,10 @@ __all__ = ["ProtectedService"]
 
 #: What each path asks for; every other path takes any token that is good.
 _SCOPES: Mapping[str, str] = MappingProxyType({"/v1/orders": "orders:read", "/v1/refunds": "orders:refund"})
+
+
+def _nobody(_: Event) -> None:
+    pass
 
 
 class ProtectedService:
@@ -43,6 +48,7 @@ class ProtectedService:
             good until they expire, and an outage of the token broker is not noticed.
         audience: Another name for this service that tokens may be for, beside its URLs.
         clock: What says now.
+        on_event: Is told `token.refused` by its thread, with the code of the challenge; None for nobody.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class ProtectedService:
         introspection: bool = True,
         audience: str = "",
         clock: Clock = SYSTEM_CLOCK,
+        on_event: EventSink | None = None,
     ) -> None:
         self._broker = broker
         self._scopes = dict(scopes)
@@ -61,6 +68,7 @@ class ProtectedService:
         self._introspection = introspection
         self._audience = audience
         self._clock = clock
+        self._tell: EventSink = _nobody if on_event is None else safe_sink(on_event)
         #: How many requests were answered with each status.
         self.answers: Counter[int] = Counter()
         self._ports: Ports | None = None
@@ -89,6 +97,7 @@ class ProtectedService:
             me=self.id,
             answers=self.answers,
             clock=self._clock,
+            tell=self._tell,
         )
         self._register()
         self._thread = ServerThread(

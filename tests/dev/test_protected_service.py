@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from spiffe_client import allow
+from spiffe_client.audit import Event
 from spiffe_client.bundle import BundleSet
 from spiffe_client.dev import CertificateAuthority, DevTokenBroker, DevTrustDomain, ProtectedService
 from spiffe_client.dev.token_broker import Client
@@ -38,6 +39,20 @@ async def call(http: httpx.AsyncClient, url: str, token: str = "", scheme: str =
     headers = {"Authorization": f"{scheme} {token}"} if token else {}
     headers |= options.pop("headers", {})
     return await http.request(options.pop("method", "GET"), url, headers=headers, **options)
+
+
+async def test_what_is_told(broker: DevTokenBroker, agent: OAuthClient) -> None:
+    """Each token that is refused, by the code of its challenge, and nothing that was shown; not who shows none."""
+    told: list[Event] = []
+    async with ProtectedService(broker, on_event=told.append) as service:
+        token = await agent.token("orders:read", audience=service.url)
+        for path, shown in (("/v1/orders", ""), ("/v1/orders", token), ("/v1/refunds", token), ("/v1/orders", "canary.x.y")):
+            await call(agent.http, service.url + path, shown)
+        assert [("token.refused", "insufficient_scope"), ("token.refused", "invalid_token")] == [
+            (event.name, event.attributes["reason"]) for event in told
+        ]
+        assert str(service.id) == told[0].attributes["workload"]
+    assert "canary" not in repr(told)
 
 
 class TestBearer:
@@ -220,7 +235,8 @@ class TestDpop:
 
     async def test_nonce_is_demanded(self, agent: OAuthClient) -> None:
         """RFC 9449 §9: 401 with the nonce, its own and not the token broker's; successes carry one, too."""
-        async with ProtectedService(agent.broker, require_dpop_nonce=True) as service:
+        told: list[Event] = []
+        async with ProtectedService(agent.broker, require_dpop_nonce=True, on_event=told.append) as service:
             token, url = await self.bound(agent, service), f"{service.url}/v1/orders"
             headers = {"DPoP": KEY.proof("GET", url, token=token)}
             first = await call(agent.http, url, token, "DPoP", headers=headers)
@@ -230,6 +246,7 @@ class TestDpop:
         assert 401 == first.status_code
         assert first.headers["www-authenticate"].startswith('DPoP error="use_dpop_nonce"')
         assert (200, nonce) == (second.status_code, second.headers["dpop-nonce"])
+        assert [] == told, "who gets a nonce is refused nothing"
 
 
 class TestCertificate:

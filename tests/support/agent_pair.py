@@ -39,6 +39,7 @@ class Pair:
         auditor: Takes it.
         thief: May ask for tokens like the others, and has what it has from them.
         audit: What all three were told.
+        service_audit: What the service has told.
     """
 
     closer: Workload
@@ -47,6 +48,7 @@ class Pair:
     broker: DevTokenBroker
     service: ProtectedService
     audit: list[Event] = field(default_factory=list)
+    service_audit: list[Event] = field(default_factory=list)
 
     def task(self, **terms: Any) -> Any:
         terms = {"tenant": "acme", "ttl": 300, **terms}
@@ -54,6 +56,11 @@ class Pair:
 
     def told(self, name: str) -> list[Mapping[str, Any]]:
         return [event.attributes for event in self.audit if event.name == name]
+
+    @property
+    def refused(self) -> list[tuple[str, object]]:
+        """What the service has told of tokens that it has not taken."""
+        return [(event.name, event.attributes["reason"]) for event in self.service_audit]
 
     @property
     def reasons(self) -> list[object]:
@@ -79,10 +86,14 @@ def pair_contract(service: ProtectedService, spiffe_id: str, **changes: Any) -> 
 async def pair_of_agents(**changes: Any) -> AsyncIterator[Pair]:
     """Open all of it; changes are of the auditor's contract."""
     audit: list[Event] = []
+    at_service: list[Event] = []
     async with DevTrustDomain("prod.example", jwt_ttl=3600) as dev:
         for spiffe_id in (CLOSER, AUDITOR, THIEF):
             dev.register(spiffe_id, any=True, ttl=3600, hint=spiffe_id.rpartition("/")[2])
-        async with DevTokenBroker(dev, rules=RULES) as broker, ProtectedService(broker) as service:
+        async with (
+            DevTokenBroker(dev, rules=RULES) as broker,
+            ProtectedService(broker, on_event=at_service.append) as service,
+        ):
 
             def workload(spiffe_id: str, **more: Any) -> Workload:
                 return Workload(
@@ -99,4 +110,4 @@ async def pair_of_agents(**changes: Any) -> AsyncIterator[Pair]:
                 workload(AUDITOR, **changes) as auditor,
                 workload(THIEF) as thief,
             ):
-                yield Pair(closer, auditor, thief, broker, service, audit)
+                yield Pair(closer, auditor, thief, broker, service, audit, at_service)

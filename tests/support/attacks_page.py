@@ -51,7 +51,8 @@ _LEGEND = """\
 | withheld: `call_ended` | the `reason` of a `credential.withheld` in the audit: what a call hands out was asked for after it, or was for somebody else |
 | ignored: `answer_used` | the `reason` of an `approval.ignored` in the audit: a person's answer that is not taken |
 | token: `invalid_grant` | the `error` of a `token.denied` in the audit: the token broker has refused |
-| event: `tool.refused` | an event in the audit of an MCP server, which has no calls of its own |
+| event: `token.refused` `invalid_token` | an event in the audit of the service or MCP server that has refused it, and its `reason` |
+| event: `tool.refused` | the same, of a tool or a method: a server has no calls of its own |
 | verifier: *were removed or moved* | what `spiffe-client audit verify` says of the file |
 | HTTP 401 | what the service or the token broker answers to whoever has no client of ours |
 | ended: `stopped` | how its task ended, in the `call.finished` of a call that was cancelled by that |
@@ -146,15 +147,19 @@ def _codes(attack: Attack) -> Iterator[str]:
     yield from (f"withheld: `{code}`" for code in attack.of("withheld"))
     yield from (f"ignored: `{code}`" for code in attack.of("ignored"))
     yield from (f"token: `{code}`" for code in attack.of("token"))
-    yield from (f"event: `{code}`" for code in attack.of("event"))
-    yield from (f"verifier: *{text}*" for text in attack.of("verifier"))
     http = attack.of("http")
-    if http:
-        numbers = [it for it in http if it.isdecimal()]
-        yield " ".join(["HTTP", *numbers, *(f"`{it}`" for it in http if it not in numbers)])
+    numbers = [it for it in http if it.isdecimal()]
+    challenges = [f"`{it}`" for it in http if it not in numbers]
+    for event in attack.of("event"):
+        yield " ".join([f"event: `{event}`", *(challenges if event == "token.refused" else [])])
+        challenges = [] if event == "token.refused" else challenges
+    yield from (f"verifier: *{text}*" for text in attack.of("verifier"))
+    if numbers or challenges:
+        yield " ".join(["HTTP", *numbers, *challenges])
     errors = attack.of("error")
     # These say no more than what was said already.
-    said = {"audit", "token", *denied, *attack.of("refused", "withheld")} | ({"task_ended", "task"} if denied or attack.of("withheld", "ended") else set())
+    said = {"audit", "token", *denied, *attack.of("refused", "withheld")}
+    said |= {"task_ended", "task"} if denied or attack.of("withheld", "ended") else set()
     said |= {"denied"} if denied or len(errors) > 1 else set()
     yield from (f"ended: `{code}`" for code in attack.of("ended"))
     if not denied:

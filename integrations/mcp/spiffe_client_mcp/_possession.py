@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._jose import parse_compact, verify_compact
+from spiffe_client.audit import EventSink
 from spiffe_client.bundle import SIGNATURE_ALGORITHMS, JwtAuthority
 from spiffe_client.errors import BundleError, TokenError
 from spiffe_client_mcp._once import Once
+from spiffe_client_mcp._refusals import RefusedTokens
 
 __all__ = ["ProofOfPossession", "proven_key"]
 
@@ -27,6 +29,7 @@ _App: TypeAlias = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 _WINDOW: Final = 60.0
 _PORTS: Final = {"http": 80, "https": 443}
 _MOST_PROOFS: Final = 100_000
+_CODE: Final = "invalid_dpop_proof"
 #: The thumbprint of the key that was proven for a token, and the token.
 _PROVEN: ContextVar[tuple[str, str] | None] = ContextVar("spiffe_client_mcp.proven", default=None)
 
@@ -49,13 +52,17 @@ class ProofOfPossession:
         app: The server's, such as `mcp.streamable_http_app()`.
         url: The origin that clients see, such as `https://tools.prod.example`; it is not taken from what they say.
         clock: What says now.
+        on_event: Is told of proofs that are refused; logged if None.
     """
 
-    def __init__(self, app: _App, url: str, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, app: _App, url: str, *, clock: Clock = SYSTEM_CLOCK, on_event: EventSink | None = None
+    ) -> None:
         self._app = app
         self._origin = _target(url)[:3]
         self._clock = clock
         self._once = Once(_MOST_PROOFS)
+        self._refused = RefusedTokens(on_event, clock)
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """See ASGI 3."""
@@ -69,6 +76,7 @@ class ProofOfPossession:
             try:
                 proven = self._check(scope, shown, proofs)
             except TokenError as error:
+                self._refused.tell(f"a token was refused: {error}", _CODE)
                 await _challenge(send, str(error))
                 return
             headers = [pair for pair in scope["headers"] if pair[0] not in (b"authorization", b"dpop")]
@@ -145,8 +153,8 @@ def _hash(data: bytes) -> str:
 
 async def _challenge(send: _Send, why: str) -> None:
     algorithms = " ".join(sorted(SIGNATURE_ALGORITHMS))
-    said = f'DPoP error="invalid_dpop_proof", error_description="{why}", algs="{algorithms}"'
-    body = json.dumps({"error": "invalid_dpop_proof", "error_description": why}).encode()
+    said = f'DPoP error="{_CODE}", error_description="{why}", algs="{algorithms}"'
+    body = json.dumps({"error": _CODE, "error_description": why}).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Self
@@ -12,13 +11,14 @@ from mcp.server.auth.provider import AccessToken
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._jose import verify_compact
 from spiffe_client._redact import Secret
-from spiffe_client.audit import Event, EventSink, safe_sink
+from spiffe_client.audit import EventSink
 from spiffe_client.bundle import SIGNATURE_ALGORITHMS
 from spiffe_client.errors import SpiffeError, TokenError
 from spiffe_client.tokens import SecurityToken, TokenRequest
 from spiffe_client.tokens._channel import Channel, ServerTrust, WebPki
 from spiffe_client_mcp._keys import BrokerKeys
 from spiffe_client_mcp._possession import proven_key
+from spiffe_client_mcp._refusals import RefusedTokens
 
 if TYPE_CHECKING:
     from spiffe_client.tokens import TokenBroker
@@ -84,7 +84,7 @@ class BrokerTokenVerifier:
         self._keys = BrokerKeys(self._channel, issuer, max_age=keys_for, timeout=_TIMEOUT, clock=clock)
         self._introspection = introspection
         self._clock = clock
-        self._tell = safe_sink(on_event)
+        self._refused = RefusedTokens(on_event, clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,10 +104,8 @@ class BrokerTokenVerifier:
             if self._introspection is not None:
                 await self._ask(self._introspection, token)
         except SpiffeError as error:
-            facts = {"error": error.code, "issuer": self._issuer}
-            self._tell(
-                Event("token.refused", f"an access token was refused: {error}", facts, logging.WARNING)
-            )
+            why = f"an access token was refused: {error}"
+            self._refused.tell(why, "invalid_token", error=error.code, issuer=self._issuer)
             return None
         return access
 

@@ -529,6 +529,7 @@ class TestTaskAuth:
 
         with pytest.raises(TaskError):
             context.run(which, read_message(json.dumps(CALL).encode()))
+        assert ["task_ended"] == [facts["reason"] for facts in world.told("credential.withheld")]
 
     def test_in_blocking_code(self) -> None:
         """There it is not."""

@@ -78,6 +78,11 @@ class Case:
         assert why in self.events[-1].message
         assert "eyJ" not in repr(self.events)
 
+    @property
+    def told(self) -> list[tuple[str, object]]:
+        """What was told, and why."""
+        return [(event.name, event.attributes["reason"]) for event in self.events]
+
 
 class TestVerifier:
     async def test_a_good_token(self) -> None:
@@ -125,7 +130,7 @@ class TestVerifier:
         """
         case = Case()
         await case.refused(why, **parts)
-        assert "token.refused" == case.events[-1].name
+        assert [("token.refused", "invalid_token")] == case.told
 
     async def test_an_algorithm_that_does_not_count(self) -> None:
         """Show it a token that is signed by an algorithm it does not want.
@@ -134,7 +139,7 @@ class TestVerifier:
         """
         case = Case(algorithms=["RS256"])
         await case.refused("`alg`")
-        assert "token.refused" == case.events[-1].name
+        assert [("token.refused", "invalid_token")] == case.told
 
     async def test_garbage(self) -> None:
         """No text ends the server."""
@@ -180,7 +185,7 @@ class Proven:
         self.case = case
         self.taken: list[AccessToken | None] = []
         self.scopes: list[Any] = []
-        self.app = ProofOfPossession(self, HERE, clock=case.clock)
+        self.app = ProofOfPossession(self, HERE, clock=case.clock, on_event=case.events.append)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.scopes.append(scope)
@@ -219,7 +224,7 @@ class TestPossession:
         other = case.token(cnf={"jkt": DpopKey().jkt})
         await request(server.app, ("authorization", f"DPoP {other}"), ("dpop", server.proof(other)))
         assert [True, True, False, True] == [taken is None for taken in server.taken]
-        assert ["token.refused"] * 3 == [event.name for event in case.events]
+        assert [("token.refused", "invalid_token")] * 3 == case.told
 
     async def test_once(self) -> None:
         """Replay a proof, at once and later.
@@ -236,6 +241,8 @@ class TestPossession:
         assert 401 == await server.status(*headers)
         assert 0 == await server.status(("authorization", f"DPoP {token}"), ("dpop", server.proof(token)))
         assert 1 == len(server.app._once._seen)
+        assert [("token.refused", "invalid_dpop_proof")] * 2 == case.told
+        assert proof not in repr(case.events)
 
     async def test_not_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Fill the memory of proofs that were seen.
@@ -248,6 +255,7 @@ class TestPossession:
         token = case.token(cnf={"jkt": DPOP.jkt})
         tries = [(("authorization", f"DPoP {token}"), ("dpop", server.proof(token))) for _ in range(2)]
         assert [0, 401] == [await server.status(*headers) for headers in tries]
+        assert [("token.refused", "invalid_dpop_proof")] == case.told
 
     @pytest.mark.parametrize(
         ("why", "how"),
@@ -272,6 +280,7 @@ class TestPossession:
         status, headers = await request(server.app, ("authorization", f"DPoP {token}"), ("dpop", proof))
         assert (401, True) == (status, f"`{why}`".encode() in headers[b"www-authenticate"])
         assert [] == server.scopes
+        assert [("token.refused", "invalid_dpop_proof")] == case.told
 
     @pytest.mark.parametrize(
         ("header", "claims"),
@@ -313,6 +322,18 @@ class TestPossession:
         assert (await server.status(("authorization", f"DPoP {token}"), ("dpop", good)) == 0) == (not claims)
         bad = sign_compact(head, {name: value for name, value in whole.items() if value is not None}, KEY)
         assert 401 == await server.status(("authorization", f"DPoP {token}"), ("dpop", bad))
+        assert ("token.refused", "invalid_dpop_proof") == case.told[-1]
+
+    async def test_attack_a_flood_of_what_is_refused(self) -> None:
+        """Who has no token at all does not fill the disk: sixty a minute are told, and of the rest how many there were."""
+        case = Case()
+        server = Proven(case)
+        for _ in range(100):
+            assert 401 == await server.status(("authorization", "DPoP x"), ("dpop", "x"))
+        assert 60 == len(case.told)
+        await case.clock.advance(61)
+        assert 401 == await server.status(("authorization", "DPoP x"), ("dpop", "x"))
+        assert 40 == case.events[-1].attributes["untold"]
 
     async def test_how_many(self) -> None:
         """There is one token, and one proof of it."""

@@ -72,6 +72,7 @@ async def test_outside_of_a_task(world: World, mode: str) -> None:
     async with world.client(mode) as client:
         with pytest.raises(MCPError, match="no part of any task"):
             await client.call_tool("read_order", {"order": "7"})
+    assert ["no_task"] == [facts["reason"] for facts in world.told("call.denied")]
 
 
 @MODES
@@ -124,7 +125,7 @@ async def test_attack_a_cached_answer(world: World, mode: str) -> None:
         async with world.me.task("x", [REFUND], tenant="globex"):
             with pytest.raises(MCPError, match="not permitted"):
                 await client.read_resource("orders://all")
-    assert ["missing_scope"] == [facts["reason"] for facts in world.told("call.denied")]
+    assert ["no_task", "missing_scope"] == [facts["reason"] for facts in world.told("call.denied")]
 
 
 async def test_a_session_of_somebody_else(world: World) -> None:
@@ -194,6 +195,9 @@ async def test_for_somebody_else(world: World, mode: str) -> None:
             await client.call_tool("away", {})
         assert world.posts == sent
         await client.list_tools()
+    (facts,) = world.told("credential.withheld")
+    assert ("credential.withheld", "token_origin") == ("credential.withheld", facts["reason"])
+    assert ("away", world.origin) == (facts["action"], facts["origin"])
 
 
 @MODES
@@ -211,6 +215,8 @@ async def test_a_task_that_ends(world: World, mode: str) -> None:
         with pytest.raises(MCPError, match="no part of any task"):
             await client.call_tool("read_order", {"order": "7"})
     assert ["cancelled"] == [call["outcome"] for call in world.told("call.finished")]
+    assert ["stopped"] == [call["ended"] for call in world.told("call.finished")]
+    assert ["no_task"] == [facts["reason"] for facts in world.told("call.denied")]
 
 
 @MODES
@@ -276,15 +282,19 @@ async def test_a_token_that_was_revoked(anyio_backend: str, binding: str) -> Non
 
 
 async def test_without_proofs(anyio_backend: str) -> None:
-    """Show a bound token to a server that does not look at proofs.
+    """Show a bound token to a server that does not look at proofs, as what it is, and as a bearer.
 
     A server that does not look at proofs takes no token that is bound to a key.
     """
-    async with open_world(proofs=False) as world, world.task():
+    async with open_world(proofs=False) as world, world.task() as task:
         with pytest.raises((MCPError, ExceptionGroup)):
             async with world.client() as client:
                 await client.call_tool("read_order", {"order": "7"})
-    assert world.posts and not world.told("call.finished")
+        assert world.posts and not world.told("call.finished")
+        async with task.call(READ, "tenants/acme/orders/7") as call, httpx2.AsyncClient() as http:
+            stolen = {"authorization": f"Bearer {call.token.token.reveal()}"}
+            assert 401 == (await http.post(world.url, headers=stolen)).status_code
+    assert {("token.refused", "invalid_token")} == {(it.name, it.attributes["reason"]) for it in world.server_audit}
 
 
 @pytest.mark.parametrize("json_response", [False, True])

@@ -272,4 +272,4 @@ def _application(
                     yield
 
     app.router.lifespan_context = lifespan
-    return ProofOfPossession(app, world.origin) if proofs else app
+    return ProofOfPossession(app, world.origin, on_event=world.server_audit.append) if proofs else app

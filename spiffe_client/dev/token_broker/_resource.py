@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,6 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from spiffe_client._clock import Clock
+from spiffe_client.audit import Event, EventSink
 from spiffe_client.dev.token_broker import _names as names
 from spiffe_client.dev.token_broker._access import AccessCheck, ChallengedError, credentials_of
 from spiffe_client.dev.token_broker._app import call_of, json_response, read_body
@@ -32,6 +34,7 @@ Judge: TypeAlias = Callable[[Call, str, bytes], Awaitable[Mapping[str, object]]]
 
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _ASK_TIMEOUT = 5.0
+_HANDSHAKE = "use_dpop_nonce"
 
 
 class Resource:
@@ -46,6 +49,7 @@ class Resource:
         me: Who asks.
         answers: Where answers are counted, by status.
         clock: What says now.
+        tell: Takes what is told of tokens that are refused.
     """
 
     def __init__(
@@ -59,8 +63,10 @@ class Resource:
         me: SpiffeId,
         answers: Counter[int],
         clock: Clock,
+        tell: EventSink,
     ) -> None:
         self._broker = broker
+        self._tell = tell
         self._audience = audience
         self._scopes = scopes
         self._introspect = introspect
@@ -112,11 +118,23 @@ class Resource:
             headers = {"WWW-Authenticate": error.challenge, **nonce}
             about = {"error": error.error, "error_description": error.description} if error.error else {}
             reply = Reply(about, error.status, headers)
+            self._refused(error.error)
         except RefusedError as error:
             about = {"error": error.error, "error_description": error.description}
             reply = Reply(about, error.status, error.headers)
+            self._refused(error.error)
         self._answers[reply.status] += 1
         return json_response(reply)
+
+    def _refused(self, code: str) -> None:
+        # What is told has no more than the code: the rest is about what a caller has shown. Who has shown nothing,
+        # or gets a nonce to begin with, is refused nothing.
+        if code and code != _HANDSHAKE:
+            facts = {"workload": str(self._me), "issuer": self._broker.issuer, "error": code}
+            verdict = {"decision": "deny", "reason": code, "outcome": "denied"}
+            self._tell(
+                Event("token.refused", f"a token was refused: {code}", facts | verdict, logging.WARNING)
+            )
 
     async def _by_token(self, call: Call, path: str, body: bytes) -> Mapping[str, object]:
         presented = self._check.check(call, self._scopes.get(path, ""))

@@ -60,6 +60,9 @@ class TestTokens:
                     status, why = challenge(await http.get(url, headers=headers))
                     assert 401 == status
                     assert "invalid_token" in why or "invalid_dpop_proof" in why
+                    assert "token.refused" == pair.refused[-1][0]
+                    assert token not in repr(pair.service_audit)
+        assert {("token.refused", "invalid_dpop_proof"), ("token.refused", "invalid_token")} == set(pair.refused)
         assert 0 == pair.service.answers[200]
         assert [call.token.fingerprint] == [facts["token"] for facts in pair.told("call.finished")]
 
@@ -93,6 +96,7 @@ class TestTokens:
                 again = {name: headers[name] for name in ("authorization", "dpop")}
                 status, why = challenge(await http.get(url, headers=again))
         assert (401, True) == (status, "invalid_dpop_proof" in why)
+        assert [("token.refused", "invalid_dpop_proof")] == pair.refused
 
     async def test_a_proof_for_another_request(self, pair: Pair) -> None:
         """Use an overheard proof for another path or method.
@@ -110,6 +114,7 @@ class TestTokens:
                 ):
                     status, why = challenge(reply)
                     assert (401, True) == (status, "invalid_dpop_proof" in why)
+        assert [("token.refused", "invalid_dpop_proof")] * 2 == pair.refused
 
     @pytest.mark.parametrize("action", [READ, REFUND])
     async def test_a_token_kept_beyond_its_task(self, pair: Pair, action: str) -> None:
