@@ -237,7 +237,8 @@ class Workload(OwnIdentity):
         from spiffe_client.http import TokenAuth
         from spiffe_client.tokens import TokenRequest
 
-        return TokenAuth(self.tokens, TokenRequest.of(*scope, **terms), origins=origins)
+        request, sink = TokenRequest.of(*scope, **terms), self._terms["on_event"]
+        return TokenAuth(self.tokens, request, origins=origins, on_event=sink)
 
     def jwt_auth(self, audience: str, *, origins: Collection[str] = ()) -> JwtSvidAuth:
         """Make an `httpx.Auth` that puts a JWT-SVID on each request; see `http.JwtSvidAuth`."""

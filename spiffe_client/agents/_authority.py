@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from spiffe_client.agents._call import Call
     from spiffe_client.agents._task import Task
+    from spiffe_client.audit import Event
     from spiffe_client.http import TokenAuth
     from spiffe_client.policy import Action, Contract
     from spiffe_client.tokens import TokenBroker
@@ -24,6 +25,10 @@ __all__ = ["Authority", "Root", "authority_of", "check_tokens"]
 
 #: The type of the authorization details that bind a token to one call (RFC 9396 §2).
 _CALL_DETAILS: Final = "agent_call"
+
+
+def _untold(_: Event) -> None:
+    """Where a token was not sent, the call whose it is tells."""
 
 
 def _request(task: Task, name: str, call: Call | None) -> TokenRequest:
@@ -118,7 +123,7 @@ class Authority:
         if self._auth is None:
             from spiffe_client.http import TokenAuth
 
-            self._auth = TokenAuth(self._broker, self._request)
+            self._auth = TokenAuth(self._broker, self._request, on_event=_untold)
         return self._auth
 
     async def revoke(self) -> bool:

@@ -37,7 +37,5 @@ def note_followed(call: Call, auth: TokenAuth, response: httpx.Response) -> None
         auth: What has put it on the first request.
         response: What came of it in the end.
     """
-    for one in (*response.history, response):
-        origin = origin_of_url(one.request.url)
-        if origin not in auth._destinations.allowed:  # noqa: SLF001 - of the same house
-            call.withhold(TokenOriginError.code, str(origin))
+    for origin in auth._destinations.left(response):  # noqa: SLF001 - of the same house
+        call.withhold(TokenOriginError.code, str(origin))

@@ -28,6 +28,9 @@ class AuthFlow(httpx.Auth, ABC, Generic[_T]):
         """Put a credential on the request and return it, if one is at hand that takes no steps."""
         return None
 
+    def _followed(self, response: httpx.Response) -> None:
+        """Take note of a request that came by redirects to where it is answered."""
+
     @abstractmethod
     def _steps(self, request: httpx.Request, hops: type[Hops], refused: Refused[_T] | None) -> Steps:
         """Say what is done for a request, without doing it.
@@ -55,16 +58,24 @@ class AuthFlow(httpx.Auth, ABC, Generic[_T]):
         held = self._at_hand(request, AsyncHops)
         if held is not None:
             response = yield request
+            if response.history:
+                self._followed(response)
             if response.status_code != _UNAUTHORIZED:
                 return
             refused = (held, response)
-        steps, answer = self._steps(request, AsyncHops, refused), None
+        steps = self._steps(request, AsyncHops, refused)
+        answer: object = None
         while True:
             try:
                 step = steps.send(answer)
             except StopIteration:
                 return
-            answer = (await self._fetch()) if step is None else (yield step)
+            if step is None:
+                answer = await self._fetch()
+                continue
+            answer = response = yield step
+            if response.history:
+                self._followed(response)
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """See `httpx.Auth`."""
@@ -72,13 +83,21 @@ class AuthFlow(httpx.Auth, ABC, Generic[_T]):
         held = self._at_hand(request, Hops)
         if held is not None:
             response = yield request
+            if response.history:
+                self._followed(response)
             if response.status_code != _UNAUTHORIZED:
                 return
             refused = (held, response)
-        steps, answer = self._steps(request, Hops, refused), None
+        steps = self._steps(request, Hops, refused)
+        answer: object = None
         while True:
             try:
                 step = steps.send(answer)
             except StopIteration:
                 return
-            answer = self._fetch_blocking() if step is None else (yield step)
+            if step is None:
+                answer = self._fetch_blocking()
+                continue
+            answer = response = yield step
+            if response.history:
+                self._followed(response)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -97,6 +97,13 @@ class Destinations:
         if origin.scheme != "https" and not is_loopback(origin.host):
             return "it has no TLS, so it gets none"
         return f'ask for one with audience="{origin}", or name it in origins='
+
+    def left(self, response: httpx.Response) -> Iterator[Origin]:
+        """Yield other origins that a request came to by redirects: there it had no credential any more."""
+        for one in (*response.history, response):
+            origin = origin_of_url(one.request.url)
+            if origin not in self.allowed:
+                yield origin
 
     def check(self, request: httpx.Request) -> Origin:
         """Return the origin of a request that may have the credential.

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
-from spiffe_client.errors import UnacceptableTokenError
+from spiffe_client.errors import TokenOriginError, UnacceptableTokenError
 from spiffe_client.http._auth_flow import AuthFlow, Refused, Steps
-from spiffe_client.http._destinations import Destinations
+from spiffe_client.http._destinations import Destinations, origin_of_url
 from spiffe_client.http._dialogue import Dialogue, Doubts
 from spiffe_client.http._hops import Hops
+from spiffe_client.http._withheld import Withheld
 from spiffe_client.tokens import AccessToken, TokenRequest
 from spiffe_client.tokens._origin import Origin
 from spiffe_client.tokens._unprinted import Unprinted
 
 if TYPE_CHECKING:
+    from spiffe_client.audit import EventSink
     from spiffe_client.tokens import TokenBroker
 
 __all__ = ["TokenAuth"]
@@ -42,18 +44,27 @@ class TokenAuth(AuthFlow[AccessToken]):
         broker: Where tokens come from.
         request: What the token is for.
         origins: Where it may be sent; the default is the origins of its audiences and resources.
+        on_event: Is told where it was not sent; logged if None.
 
     Raises:
         TokenRequestError: Neither `origins` nor an audience or resource says where it may be sent.
     """
 
-    def __init__(self, broker: TokenBroker, request: TokenRequest, *, origins: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        broker: TokenBroker,
+        request: TokenRequest,
+        *,
+        origins: Collection[str] = (),
+        on_event: EventSink | None = None,
+    ) -> None:
         named = sorted(request.audience | request.resource)
         what = f"a token for {', '.join(named)}" if named else "a token without audience"
         self._destinations = Destinations(what, named, origins)
         self._broker = broker
         self._request = request
         self._doubts = Doubts(broker, request)
+        self._withheld = Withheld(named, on_event)
 
     async def _fetch(self) -> AccessToken:
         return await self._broker.fetch(self._request)
@@ -63,7 +74,11 @@ class TokenAuth(AuthFlow[AccessToken]):
 
     # Most requests take no more than this: their token is a bearer, and nobody calls it invalid.
     def _at_hand(self, request: httpx.Request, hops: type[Hops]) -> AccessToken | None:
-        origin = self._destinations.check(request)
+        try:
+            origin = self._destinations.check(request)
+        except TokenOriginError:
+            self._withheld.tell(origin_of_url(request.url))
+            raise
         token = self._broker.peek(self._request)
         if token is None or token.token_type == "DPoP":
             return None
@@ -99,6 +114,10 @@ class TokenAuth(AuthFlow[AccessToken]):
                 return
             dialogue = self._continued(dialogue, token)
             following = dialogue.next(request, response)
+
+    def _followed(self, response: httpx.Response) -> None:
+        for origin in self._destinations.left(response):
+            self._withheld.tell(origin)
 
     def _continued(self, dialogue: Dialogue | None, token: AccessToken) -> Dialogue:
         if dialogue is None:

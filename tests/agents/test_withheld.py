@@ -15,6 +15,8 @@ from spiffe_client.agents import Task
 from spiffe_client.agents._records import record_ignored
 from spiffe_client.audit import Event, to_ocsf
 from spiffe_client.errors import TaskEndedError, TaskError, TokenOriginError
+from spiffe_client.http._withheld import Withheld
+from spiffe_client.tokens._origin import Origin
 
 pytestmark = pytest.mark.anyio
 
@@ -120,6 +122,28 @@ async def test_an_answer_that_is_not_taken(world: AgentWorld) -> None:
         facts[name] for name in ("task", "call", "action", "reason")
     )
     assert not {"decision", "outcome", "duration_ms"} & facts.keys()
+
+
+async def test_without_an_agent(pair: Pair) -> None:
+    """A token that no call has asked for goes nowhere else either, and the workload's audit has it, without a task."""
+    auth = pair.closer.auth("orders:read", audience=pair.service.url)
+    async with httpx.AsyncClient(auth=auth) as http:
+        with pytest.raises(TokenOriginError):
+            await http.get("https://evil.example/canary")
+    (facts,) = pair.told(EVENT)
+    assert ("token_origin", "https://evil.example", pair.service.url, "deny") == tuple(
+        facts[name] for name in ("reason", "origin", "audience", "decision")
+    )
+    assert not {"task", "call"} & facts.keys()
+
+
+def test_attack_origins_without_end() -> None:
+    """Each is told once, and no more of them than are remembered."""
+    told: list[Event] = []
+    withheld = Withheld(["https://orders.example"], told.append)
+    for number in [*range(100), *range(100)]:
+        withheld.tell(Origin("https", f"{number}.example", 443))
+    assert 64 == len({event.attributes["origin"] for event in told}) == len(told)
 
 
 def test_in_a_siem() -> None:

@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from spiffe_client import Workload, sync
+from spiffe_client.audit import Event, EventSink
 from spiffe_client.dev import DevTokenBroker, DevTrustDomain, ProtectedService
 from spiffe_client.dev.token_broker import Client as Rights
 from spiffe_client.errors import TokenOriginError, TokenRequestError
@@ -96,8 +97,12 @@ async def test_mutual_tls_and_a_token_in_one_client() -> None:
             assert (200, True) == (response.status_code, "authorization" in response.request.headers)
 
 
-def auth_of(broker: FakeBroker, *origins: str) -> TokenAuth:
-    return TokenAuth(broker, TokenRequest.of("orders:read"), origins=origins)  # type: ignore[arg-type]
+def auth_of(broker: FakeBroker, *origins: str, on_event: EventSink | None = None) -> TokenAuth:
+    return TokenAuth(broker, TokenRequest.of("orders:read"), origins=origins, on_event=on_event)  # type: ignore[arg-type]
+
+
+def why(told: list[Event]) -> list[tuple[str, object, object]]:
+    return [(event.name, event.attributes["reason"], event.attributes["origin"]) for event in told]
 
 
 def client(face: type, auth: httpx2.Auth, **options: Any) -> Any:
@@ -114,11 +119,15 @@ async def test_attack_another_origin(face: type, sites: list[Site]) -> None:
     It raises, and is not sent.
     """
     orders, evil, _ = sites
-    async with client(face, auth_of(FakeBroker(), orders.origin)) as http:
-        with pytest.raises(TokenOriginError, match="did not get"):
-            await http.get(evil.origin)
+    told: list[Event] = []
+    async with client(face, auth_of(FakeBroker(), orders.origin, on_event=told.append)) as http:
+        for path in ("/canary?canary", "/"):
+            with pytest.raises(TokenOriginError, match="did not get"):
+                await http.get(evil.origin + path)
 
     assert [] == evil.seen
+    assert [("credential.withheld", "token_origin", evil.origin)] == why(told)
+    assert "canary" not in repr(told)
 
 
 @pytest.mark.parametrize("dpop", [False, True], ids=["bearer", "dpop"])
@@ -129,11 +138,14 @@ async def test_attack_a_redirect_to_another_origin(face: type, dpop: bool, sites
     """
     orders, evil, _ = sites
     orders.answer = going_to(f"{evil.origin}/catch")
-    async with client(face, auth_of(FakeBroker(dpop=dpop), orders.origin), follow_redirects=True) as http:
+    told: list[Event] = []
+    auth = auth_of(FakeBroker(dpop=dpop), orders.origin, on_event=told.append)
+    async with client(face, auth, follow_redirects=True) as http:
         assert 200 == (await http.get(f"{orders.origin}/from")).status_code
 
     assert orders.seen[0].authorization
     assert ["/catch", None, None] == [evil.seen[0].path, evil.seen[0].authorization, evil.seen[0].proof]
+    assert [("credential.withheld", "token_origin", evil.origin)] == why(told)
 
 
 async def test_a_redirect_at_the_same_origin_gets_its_own_proof(face: type, sites: list[Site]) -> None:
@@ -155,10 +167,12 @@ async def test_attack_a_redirect_without_tls(face: type, sites: list[Site]) -> N
     """
     orders, _, plain = sites
     plain.answer = going_to(f"{orders.origin}/catch")
-    async with client(face, auth_of(FakeBroker(), plain.origin), follow_redirects=True) as http:
+    told: list[Event] = []
+    async with client(face, auth_of(FakeBroker(), plain.origin, on_event=told.append), follow_redirects=True) as http:
         await http.get(f"{plain.origin}/from")
 
     assert ["Bearer token-1", None] == [plain.seen[0].authorization, orders.seen[0].authorization]
+    assert [("credential.withheld", "token_origin", orders.origin)] == why(told)
 
 
 async def test_without_tls_only_over_a_connection_of_its_own(face: type, sites: list[Site]) -> None:
