@@ -11,7 +11,7 @@ from spiffe_client.agents._admission import admit, consult, refused, same_call, 
 from spiffe_client.agents._arguments import arguments_digest, arguments_text
 from spiffe_client.agents._authority import authority_of
 from spiffe_client.agents._context import CALL
-from spiffe_client.agents._credentials import CallCredentials, over
+from spiffe_client.agents._credentials import CallCredentials, copied, over
 from spiffe_client.agents._permit import Permit, permit_of
 from spiffe_client.agents._records import Outcome, record_call
 from spiffe_client.agents._scope import Scope
@@ -99,7 +99,7 @@ class Call(CallCredentials):
             self.id, self.replayable = same_call(task, (call_id, action, resource, self.digest), self.id)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a call cannot be pickled or copied: a copy would not end with it")
+        raise copied(self)
 
     def __repr__(self) -> str:
         return f"Call({self.id}, {self.action!r:.60}, {'open' if self._open else 'closed'})"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from spiffe_client.agents._call import Call
     from spiffe_client.agents._clients import CallAuth
 
-__all__ = ["CallCredentials", "over"]
+__all__ = ["CallCredentials", "copied", "over"]
 
 
 class CallCredentials:
@@ -66,6 +66,12 @@ class CallCredentials:
         if reason not in told:  # of threads that come at once, each may be told
             told.add(reason)
             record_withheld(cast("Call", self), reason, origin)
+
+
+def copied(call: Call) -> TypeError:
+    """Return the error for who copies a call, and tell of it."""
+    call.withhold("copied")
+    return TypeError("a call cannot be pickled or copied: a copy would not end with it")
 
 
 def over(call: Call, why: str = "") -> TaskError:

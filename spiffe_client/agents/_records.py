@@ -240,7 +240,7 @@ def record_withheld(call: Call, reason: str, origin: str) -> None:
 
     Args:
         call: Which.
-        reason: Why: `call_ended`, `task_ended`, or an error's code.
+        reason: Why: `call_ended`, `task_ended`, `copied`, or an error's code.
         origin: Where it was not sent; a model may have made it up.
     """
     facts = _of_call(call)

@@ -37,12 +37,12 @@ _ERRORS = {name: it.code for name, it in vars(errors).items() if isinstance(geta
 _ERRORS |= {name: name for name in ("MCPError", "TypeError")}
 _CHALLENGES = frozenset({"invalid_token", "invalid_dpop_proof", "insufficient_scope", "invalid_request"})
 _STATUSES = frozenset({400, 401, 403, 404})
-_EVENTS = frozenset({"token.refused", "tool.refused", "method.refused"})
+_EVENTS = frozenset({"peer.refused", "token.refused", "tool.refused", "method.refused"})
 #: Events of authority that was not given.
 REFUSALS = frozenset({"delegation.refused", "task.refused"})
 #: The event of a credential that was not given, or not sent; and why, beside errors.
 WITHHELD = "credential.withheld"
-_WHY_WITHHELD = frozenset({"call_ended", *_ERRORS.values()})
+_WHY_WITHHELD = frozenset({"call_ended", "copied", *_ERRORS.values()})
 _WHY_IGNORED = frozenset({"answer_used", "answer_of_another_task", "answer_not_recorded"})
 _ENDINGS = frozenset(get_args(Ending))
 _OUTCOMES = frozenset({"cancelled", "error", "stopped", "parent"})
@@ -75,6 +75,11 @@ class Attack:
     @property
     def name(self) -> str:
         return self.test.rpartition(".")[2]
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is no attack, but shows that those beside it mean something."""
+        return self.attack.startswith("Control: ")
 
     @property
     def kinds(self) -> frozenset[str]:

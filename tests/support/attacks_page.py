@@ -48,7 +48,7 @@ _LEGEND = """\
 |---|---|
 | `tenant_boundary` | the `reason` of a `call.denied` in the audit; the next table has them all |
 | refused: `attenuation` | the `reason` of a `delegation.refused` or `task.refused` in the audit: no authority was given |
-| withheld: `call_ended` | the `reason` of a `credential.withheld` in the audit: what a call hands out was asked for after it, or was for somebody else |
+| withheld: `call_ended` | the `reason` of a `credential.withheld` in the audit: what a call hands out was asked for after it, or was for somebody else; [the audit page](audit.md#what-events-say) has them |
 | ignored: `answer_used` | the `reason` of an `approval.ignored` in the audit: a person's answer that is not taken |
 | token: `invalid_grant` | the `error` of a `token.denied` in the audit: the token broker has refused |
 | event: `token.refused` `invalid_token` | an event in the audit of the service or MCP server that has refused it, and its `reason` |
@@ -59,7 +59,7 @@ _LEGEND = """\
 | outcome: `cancelled` | the `outcome` of a `call.finished` or `task.ended` in the audit: it was let in, and ended |
 | fact: `redacted`, `revoked` | counted in that record: secrets that were taken out, tokens that were given back |
 | error: `ticket` | the [code of the error](errors.md) that the caller gets. Nothing was begun |
-| – | there is no code for it: the attack comes to nothing in another way, which the test looks at |
+| – | there is no code for it: the attack comes to nothing in another way, which the test looks at; or it is a control, and no attack |
 """
 
 _REASONS: dict[str, str] = {
@@ -117,15 +117,18 @@ def _counted(attacks: list[Attack]) -> str:
         ),
         ("were let in, and ended with their task, and how that ended is in the audit", frozenset({"ended", "stopped", "parent"})),
         ("are found by the verifier of audit files", frozenset({"verifier"})),
-        ("are refused by the service or the token broker", frozenset({"http"})),
-        ("were let in, and are in the audit with how they ended", frozenset({"outcome", "fact"})),
-        ("are refused before anything has begun, with an error", frozenset({"error"})),
+        ("are refused by the other side", frozenset({"http"})),
+        ("were let in or given up, and how they ended is in the audit, or what was taken out of their answers", frozenset({"outcome", "fact"})),
+        ("are refused with an error to the caller only", frozenset({"error"})),
         ("come to nothing in another way", frozenset({""})),
     )
+    controls = sum(it.is_control for it in attacks)
+    attacks = [it for it in attacks if not it.is_control]
     known = [{*it.kinds, *it.of("outcome")} for it in attacks]
     first = Counter(next((at for at, (_, of) in enumerate(ends) if of & codes), len(ends) - 1) for codes in known)
-    said = [f"{first[at]} {what}" for at, (what, _) in enumerate(ends)]
-    return f"Of {len(attacks)} attacks, " + ",\n".join([*said[:-1], f"and {said[-1]}"]) + ".\n"
+    said = [f"| {first[at]} | {what} |" for at, (what, _) in enumerate(ends) if first[at]]
+    said.append(f"| {controls} | are controls, and no attacks: that the rest means something |")
+    return "\n".join(["| tests | |", "|---|---|", *said, ""])
 
 
 def _table(attacks: list[Attack]) -> str:

@@ -7,6 +7,7 @@ import httpx
 import httpx2
 import pytest
 
+from spiffe_client.audit import Event
 from spiffe_client.authorize import Authorizer, allow, custom, member_of
 from spiffe_client.dev import DevTrustDomain
 from spiffe_client.errors import (
@@ -68,12 +69,14 @@ async def test_attack_another_peer(face: type, web: MovingSource, orders: Moving
     It is refused before a byte of the request is written; the error is httpx2's, with ours in it.
     """
     seen: list[str] = []
+    told: list[Event] = []
     with serving(orders, shop_app(seen=seen)) as port:
-        async with face(kind(face)(peer="spiffe://shop.test/billing", workload=web)) as http:
+        async with face(kind(face)(peer="spiffe://shop.test/billing", workload=web, on_event=told.append)) as http:
             with pytest.raises(httpx2.ConnectError, match="shop.test/orders is not allowed") as caught:
                 await http.get(f"https://localhost:{port}/")
 
     assert SHOP == str(find(caught.value, PeerNotAllowedError).peer)
+    assert [("peer.refused", "not_allowed")] == [(event.name, event.attributes["reason"]) for event in told]
     assert "/" == caught.value.request.url.path
     assert [] == seen
 

@@ -85,13 +85,14 @@ async def test_nothing_comes_to_light(pair: Pair) -> None:
     assert ["outside_purpose"] == pair.reasons
     assert ["ticket"] * 2 == [facts["reason"] for facts in pair.told("delegation.refused")]
     assert ["invalid_grant"] == [facts["error"] for facts in pair.told("token.denied")]
+    assert {"copied"} == {facts["reason"] for facts in pair.told("credential.withheld")}, "to look into what is pickled"
     assert 4 <= len(hunt.secrets)
     assert hunt.looked > 100
     assert [] == hunt.leaks()
 
 
 async def test_the_hunt_finds_what_is_there() -> None:
-    """Would the hunt find anything at all?
+    """Control: would the hunt find anything at all?
 
     A canary that was let out on purpose is found.
     """
@@ -192,7 +193,7 @@ async def test_an_error_that_cannot_be_cleaned(world: AgentWorld, make: Callable
             await tool()
     assert caught.value.__suppress_context__
     assert CANARY not in str(caught.value)
-    assert ["TaskError"] == [facts["error"] for facts in world.told("call.finished")]
+    assert [("error", "TaskError")] == [(facts["outcome"], facts["error"]) for facts in world.told("call.finished")]
 
 
 async def test_an_answer_without_end(world: AgentWorld) -> None:

@@ -154,6 +154,10 @@ class TestApprovals:
                 with pytest.raises(DeniedError) as caught:
                     ledger.take(approval, question(task))
                 causes.append(dict(caught.value.decision.evidence)["cause"])
+                world.host.approver = replays = Replays()
+                replays.answer = approval
+                await denied(task, REFUND, ORDER)
+        assert ["not_approved"] == world.reasons
         assert ["task", "arguments", "resource", "action", "tenant"] == [c.removeprefix("other_") for c in causes[:-1]]
         assert "unknown_or_used" == causes[-1]
 

@@ -21,6 +21,7 @@ from tests.support.manual_clock import settle
 from spiffe_client.agents import Call, Task
 from spiffe_client.agents._authority import Authority, authority_of
 from spiffe_client.agents._budget import Budget, Rate
+from spiffe_client.agents._denials import refusal
 from spiffe_client.errors import AttenuationError, DeniedError, InvalidClientError, TaskEndedError, TaskError
 from spiffe_client.policy import Decision, Question
 
@@ -177,23 +178,24 @@ class TestThroughDelegation:
     async def test_who_was_handed_work_says_so(self) -> None:
         """Hide from a decision point that work was handed on.
 
-        It is told how often, and from which tasks.
+        It is told how often, and from which tasks, and says no.
         """
         asked: list[Question] = []
 
         class Pdp:
             async def decide(self, question: Question) -> Decision:
                 asked.append(question)
-                return Decision(allowed=True, reason="allowed")
+                return refusal("decision_point_denied", "pdp", ("depth", question.depth))
 
         limits = {"delegation_depth": 1}
         async with pair_of_agents(limits=limits) as pair:
             pair.auditor.agent.points = Pdp()
             async with pair.task() as task:
                 ticket = await task.ticket(AUDITOR, [READ], calls=3)
-                async with pair.auditor.agent.redeem(ticket) as work, work.call(READ, ORDER):
-                    pass
+                async with pair.auditor.agent.redeem(ticket) as work:
+                    await denied(work, READ, ORDER)
         assert [(1, (task.id,))] == [(question.depth, question.parents) for question in asked]
+        assert ["decision_point_denied"] == pair.reasons
 
 
 class TestBudgets:
@@ -236,22 +238,33 @@ class TestBudgets:
         assert ["invalid_client"] == [facts["error"] for facts in pair.told("token.denied")]
         assert ["invalid_client"] == [facts["reason"] for facts in pair.told("delegation.refused")]
 
-    def test_threads_that_spend_at_once(self) -> None:
+    async def test_threads_that_spend_at_once(self) -> None:
         """Spend one budget from eight threads at once, through several children.
 
         Together they get what there is, and not one call more.
         """
+        async with AgentWorld(contract(limits={"calls_per_task": 50})).running() as world:
+            async with task_of(world) as task:
+                async with task.delegate(AUDITOR, [INVOICES]) as one, task.delegate(AUDITOR, [INVOICES]) as two:
+                    made = await hammered(lambda n: (task, one, two)[n % 3].call(INVOICES, INVOICE), 10)
+        assert 50 == sum(made)
+        assert ["budget_spent"] * 30 == world.reasons
         parent = Budget(5_000)
         children = [Budget(3_000, parent) for _ in range(4)]
         assert 5_000 == sum(hammer(lambda n: children[n % 4].spend(), 8, 1_000))
         assert (0, 5_000) == (parent.left, parent.spent)
         assert 5_000 == sum(child.spent for child in children)
 
-    def test_threads_within_a_minute(self) -> None:
+    async def test_threads_within_a_minute(self) -> None:
         """Call from eight threads at once, to be faster than the rate.
 
         Together they are as fast as one may be.
         """
+        async with AgentWorld(contract(limits={"calls_per_minute": 50})).running() as world:
+            async with task_of(world) as task:
+                made = await hammered(lambda _: task.call(INVOICES, INVOICE), 10)
+        assert 50 == sum(made)
+        assert ["rate"] * 30 == world.reasons
         rate = Rate(2_000)
         assert 2_000 == sum(hammer(lambda n: rate.take(1.0), 8, 1_000))
 
@@ -279,6 +292,19 @@ def hammer(take: Callable[[int], bool], threads: int, times: int) -> list[bool]:
 
     with ThreadPoolExecutor(threads) as pool:
         return [one for some in pool.map(work, range(threads)) for one in some]
+
+
+async def hammered(make: Callable[[int], Call], times: int) -> list[bool]:
+    """Whether each of the calls was let in that eight threads make at once."""
+
+    def try_one(number: int) -> bool:
+        try:
+            with make(number):
+                return True
+        except DeniedError:
+            return False
+
+    return await anyio.to_thread.run_sync(hammer, try_one, 8, times)
 
 
 FLOW = {"start": [INVOICES], "follows": {INVOICES: ["summarize"]}}
@@ -402,27 +428,39 @@ class TestThreadsAgainstTheEnd:
 
         The child's token is not even asked for.
         """
+
+        def block(call: Call) -> None:
+            with call:
+                raise AssertionError("it was let in")
+
         async with pair.task() as task:
-            async with task.delegate(AUDITOR, [READ]) as child:
-                call = child.call(READ, ORDER)
-                authority = authority_of(child, call)
-                above = task.authorities[READ]
-                real = above.fetch_blocking if blocking else above.fetch
+            with pytest.raises(TaskEndedError, match="enough"):
+                async with task.delegate(AUDITOR, [READ]) as child:
+                    call = child.call(READ, ORDER)
+                    authority_of(child, call)
+                    above = task.authorities[READ]
+                    real = above.fetch_blocking if blocking else above.fetch
 
-                def ended_blocking() -> Any:
-                    token = real()
-                    authority.withdraw(child.ending())
-                    return token
+                    def ended_blocking() -> Any:
+                        token = real()
+                        child.end("stopped", "enough")
+                        return token
 
-                async def ended() -> Any:
-                    token = await real()
-                    authority.withdraw(child.ending())
-                    return token
+                    async def ended() -> Any:
+                        token = await real()
+                        child.end("stopped", "enough")
+                        return token
 
-                setattr(above, "fetch_blocking" if blocking else "fetch", ended_blocking if blocking else ended)
-                with pytest.raises(TaskEndedError):
-                    await anyio.to_thread.run_sync(authority.fetch_blocking) if blocking else await authority.fetch()
+                    setattr(above, "fetch_blocking" if blocking else "fetch", ended_blocking if blocking else ended)
+                    with anyio.CancelScope(shield=True), pytest.raises(TaskEndedError):
+                        if blocking:
+                            await anyio.to_thread.run_sync(block, call)
+                        else:
+                            await denied(child, READ, ORDER)
+                            raise child.ending()
+                    await anyio.sleep_forever()
         assert 1 == pair.broker.requests["token"]
+        assert ["task_ended"] == pair.reasons
 
     async def test_a_thread_that_waits_for_somebody_when_its_task_ends(self) -> None:
         """Let a thread wait for a decision when its task ends.

@@ -169,7 +169,10 @@ class TestBySecurityEvents:
                 async with task.call("read", ORDER) as call:
                     pass
                 scene.take_back(call.token)
+                with anyio.CancelScope(shield=True):
+                    await enter_in_vain(task.call("read", ORDER))
                 await anyio.sleep_forever()
+        assert ["task_ended"] == scene.world.reasons
         assert ["stopped"] == [facts["outcome"] for facts in scene.world.told("task.ended")]
 
     async def test_that_a_ticket_was_worth(self, scene: Scene) -> None:
@@ -185,7 +188,10 @@ class TestBySecurityEvents:
                 scene.take_back(access_token(TokenRequest.of("read"), "another"))
                 assert None is task.ended
                 scene.take_back(root)
+                with anyio.CancelScope(shield=True):
+                    await enter_in_vain(task.call("read", ORDER))
                 await anyio.sleep_forever()
+        assert ["task_ended"] == scene.world.reasons
         assert ["stopped"] == [facts["outcome"] for facts in scene.world.told("task.ended")]
 
 

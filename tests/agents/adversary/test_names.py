@@ -17,13 +17,14 @@ import pytest
 from tests.support.agent_world import AUDITOR, AgentWorld, contract
 from tests.support.audit_trails import reasons_in
 
-from spiffe_client.agents import Call, Requires, Task, ToolGate, arguments_digest, guard
+from spiffe_client.agents import Answer, Call, Requires, Task, ToolGate, arguments_digest, guard
 from spiffe_client.audit import JsonlSink, verify_trail
 from spiffe_client.errors import DeniedError, TaskEndedError, TaskError
+from spiffe_client.policy import CallbackApprover
 
 pytestmark = pytest.mark.anyio
 
-READ = "invoices:read"
+READ, REFUND = "invoices:read", "orders:refund"
 
 NAMES = {
     "dots": "..",
@@ -132,12 +133,15 @@ class TestResources:
         assert ["outside_purpose"] == world.reasons
 
     async def test_with_two_faces(self, world: AgentWorld) -> None:
-        """A string that shows another face when it is printed.
+        """A string that shows another face when it is printed: that of an invoice, where it holds another tenant's.
 
         What counts is what it holds.
         """
         async with task_of(world):
             read(Looks("7"))
+            with pytest.raises(DeniedError):
+                read(Looks("../../globex/invoices/7"))
+        assert ["outside_purpose"] == world.reasons
         assert ["tenants/acme/invoices/7"] == [facts["resource"] for facts in world.told("call.finished")]
 
     async def test_hidden_among_the_rest(self, world: AgentWorld) -> None:
@@ -231,7 +235,10 @@ class TestTerms:
         with pytest.raises(TaskEndedError) as caught:
             async with task_of(world):
                 world.host.stop("x\nlevel=ERROR\x1b[2J" + "y" * 5000)
+                with pytest.raises(TaskEndedError):
+                    read("7")
                 await anyio.sleep_forever()
+        assert ["task_ended"] == world.reasons
         (event,) = [event for event in world.audit if event.name == "task.ended"]
         for text in (str(caught.value), event.message):
             assert len(text) < 400
@@ -285,16 +292,21 @@ class TestIdsOfCalls:
                 assert (3, 3) == (len(child.replays or {}), len(child.counted or {}))
         assert ["budget_spent"] * 17 == world.reasons
 
-    async def test_as_long_as_a_book(self, world: AgentWorld) -> None:
+    async def test_as_long_as_a_book(self) -> None:
         """An id of a call that is as long as a book.
 
         It is not kept, and a call that is made again is counted again.
         """
-        async with task_of(world) as task:
-            for _ in range(3):
-                async with self.GATE.call("summarize", {}, call_id="x" * 257) as call:
-                    assert not call.replayable
-            assert ({}, 3) == (task.replays, task.budget.spent)
+        async with AgentWorld(contract(limits={"calls_per_task": 3})).running() as world:
+            async with task_of(world) as task:
+                for _ in range(3):
+                    async with self.GATE.call("summarize", {}, call_id="x" * 257) as call:
+                        assert not call.replayable
+                assert ({}, 3) == (task.replays, task.budget.spent)
+                with pytest.raises(DeniedError):
+                    async with self.GATE.call("summarize", {}, call_id="x" * 257):
+                        raise AssertionError("it was let in")
+        assert ["budget_spent"] == world.reasons
 
 
 class TestDigests:
@@ -303,7 +315,7 @@ class TestDigests:
         [(1, 1.0), (1, True), (1, "1"), (None, "null"), ([], {}), ("a", ["a"]), (0, False), ("", None), (0.0, -0.0)],
         ids=str,
     )
-    def test_what_is_another_value_has_another_one(self, one: object, other: object) -> None:
+    async def test_what_is_another_value_has_another_one(self, world: AgentWorld, one: object, other: object) -> None:
         """Get one set of arguments approved and use another that looks the same: 1 for true, "1" or 1.0, a list
         for its item.
 
@@ -311,6 +323,15 @@ class TestDigests:
         """
         assert arguments_digest({"a": one}) != arguments_digest({"a": other})
         assert arguments_digest({"a": [one]}) != arguments_digest({"a": [other]})
+        gate = ToolGate({"refund": Requires(REFUND, "tenants/{tenant}/orders/9")})
+        async with world.host.task("x", [REFUND], tenant="acme"):
+            shown = gate.asks(gate.call("refund", {"a": one}))
+            assert shown is not None
+            answer = Answer(shown.digest, by="alice", clock=world.clock)
+            with pytest.raises(DeniedError):
+                async with gate.call("refund", {"a": other}, approver=answer):
+                    raise AssertionError("it was let in")
+        assert ["not_approved"] == world.reasons
 
     @pytest.mark.parametrize(
         "value",
@@ -325,15 +346,22 @@ class TestDigests:
         ],
         ids=["nan", "inf", "nan inside", "inf inside", "an odd key", "an object", "half a pair"],
     )
-    def test_what_is_no_json_has_none(self, value: object) -> None:
+    async def test_what_is_no_json_has_none(self, value: object) -> None:
         """Arguments that JSON cannot say: not a number, infinity, objects, half a character.
 
         They have no digest, so nobody can approve them.
         """
         assert None is arguments_digest({"a": value, "b": None})
+        alice = CallbackApprover(lambda request: request.approve(by="alice"))
+        async with AgentWorld(approver=alice).running() as world:
+            async with world.host.task("x", [REFUND], tenant="acme") as task:
+                with pytest.raises(DeniedError):
+                    async with task.call(REFUND, "tenants/acme/orders/9", arguments={"a": value}):
+                        raise AssertionError("it was let in")
+        assert ["not_approved"] == world.reasons
 
     def test_as_json_the_same_is_the_same(self) -> None:
-        """Write the same arguments in other types of Python: bytes, a decimal.
+        """Control: the same arguments, written in other types of Python: bytes, a decimal.
 
         They have one digest, for whoever takes the call sees no more.
         """

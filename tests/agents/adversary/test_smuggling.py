@@ -226,6 +226,7 @@ class TestHandles:
                 for thing in (call, task):
                     with pytest.raises(TypeError, match="cannot be pickled or copied"):
                         take(thing)
+        assert ["copied"] == [facts["reason"] for facts in world.told("credential.withheld")]
         assert ["ok"] == [facts["outcome"] for facts in world.told("call.finished")]
 
     @pytest.mark.parametrize("blocking", [False, True])

@@ -146,6 +146,9 @@ class TestTokens:
                 async with task.call(REFUND, ORDER, arguments={"n": 1}) as call:
                     scope.cancel()
                     await anyio.sleep_forever()
+            with pytest.raises(TaskError, match="has ended"):
+                _ = call.auth
+        assert ["call_ended"] == [facts["reason"] for facts in pair.told("credential.withheld")]
         (ended,) = pair.told("task.ended")
         assert 1 == ended["revoked"]
         assert 0 == ended["not_revoked"]
@@ -160,11 +163,15 @@ class TestTokens:
 
         def refund(task: Task) -> None:
             with task.call(REFUND, ORDER, arguments={"n": 1}) as call:
+                auth = call.auth
                 call.http_sync.post(f"{pair.service.url}/any", json={"n": 1}).raise_for_status()
+            with pytest.raises(TaskError, match="has ended"):
+                httpx.post(f"{pair.service.url}/any", json={"n": 1}, auth=auth)
 
         async with pair.task() as task:
             await anyio.to_thread.run_sync(refund, task)
             assert (1, []) == (task.revoked, task.leftover)
+        assert ["call_ended"] == [facts["reason"] for facts in pair.told("credential.withheld")]
         assert 1 == pair.told("task.ended")[0]["revoked"]
 
     async def test_a_sensitive_call_that_runs_when_its_task_ends(self, pair: Pair) -> None:
