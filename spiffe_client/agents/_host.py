@@ -144,9 +144,9 @@ class AgentHost:
         """End all tasks, and stop; idempotent."""
         self._end_all("closed")
         self.stopped = self.stopped or "it was closed"
+        closed(self)
         if self._service is not None:
             await self._service.stop()
-        closed(self)
 
     async def __aenter__(self) -> Self:
         return await self.open()

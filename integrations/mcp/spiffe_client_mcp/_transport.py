@@ -9,9 +9,9 @@ from typing import Any, Final, cast
 import httpx2
 from spiffe_client_httpx2 import AsyncSpiffeTransport
 
-from spiffe_client.agents import Call, Task, ToolGate, current_task
+from spiffe_client.agents import Call, Task, ToolGate
 from spiffe_client.agents._arguments import ResourcePath
-from spiffe_client.agents._context import TASK
+from spiffe_client.agents._context import TASK, task_of_call
 from spiffe_client.agents._denials import refusal
 from spiffe_client.agents._records import record_denial
 from spiffe_client.authorize import allow
@@ -139,7 +139,7 @@ class TaskTransport(httpx2.AsyncBaseTransport):
         if not self._is_sessions(message):
             return await self._gated(request, message)
         if isinstance(self._session, str):
-            task = current_task() if self._task is None else self._task
+            task = task_of_call(self._session) if self._task is None else self._task
             return await self._within(task.call(self._session), request, message)
         auth = cast("AnyAuth | None", self._session)
         return (await self._exchange(AsyncExitStack(), request, message, auth, None))[0]
