@@ -126,6 +126,7 @@ class Story:
         tasks: By id, in the order in which they came.
         counts: How many events there were of each name.
         reasons: How many denials there were for each reason.
+        nobodys: How many of them were of no task.
         denied: The newest denials, with the task's id.
         credentials: The newest credentials of which it is known when they end.
         workload: Whose trail it is, as it says.
@@ -139,6 +140,7 @@ class Story:
         self.tasks: dict[str, TaskStory] = {}
         self.counts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.nobodys: Counter[str] = Counter()
         self.denied: list[tuple[str, Entry]] = []
         self.credentials: list[Credential] = []
         self.workload = self.trail = self.first_at = self.last_at = ""
@@ -164,6 +166,8 @@ class Story:
         entry = Entry.of(record)
         if entry.denied and record.event != f.REFUSED:
             self.reasons[entry.reason or "(none)"] += 1
+            if not facts.get(f.TASK):
+                self.nobodys[entry.reason or "(none)"] += 1
             self.denied.append((_text(facts.get(f.TASK)), entry))
             del self.denied[:-_MOST]
         if task := _text(facts.get(f.TASK)):

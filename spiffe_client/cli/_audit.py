@@ -29,6 +29,8 @@ _T = TypeVar("_T")
 #: How often to look whether somebody has pressed Ctrl-C, in records.
 _OFTEN = 8192
 _COMMAND = "spiffe-client audit"
+#: Most reasons on a line.
+_MOST_REASONS = 10
 
 
 async def run(arguments: argparse.Namespace, report: Report) -> int:
@@ -146,9 +148,17 @@ async def _show(arguments: argparse.Namespace, report: Report) -> int:
     report.note("shown as it stands: `spiffe-client audit verify` says whether it was changed")
     if not tasks:
         report.note(f"no task is recorded in {arguments.file}")
+    if story.nobodys and arguments.task is None and arguments.call is None:
+        report.note(f"denied, and part of no task that is known: {_reasons(story)}")
     for depth, task in tasks:
         report.give(task_record(task), task_lines(task, depth))
     return Exit.FINE
+
+
+def _reasons(story: Story) -> str:
+    """Return why what is shown in no tree was denied, and how often."""
+    most = story.nobodys.most_common(_MOST_REASONS)
+    return ", ".join(f"{without_tokens(reason)[:60]} {_times(number)}" for reason, number in most)
 
 
 def _of_call(story: Story, call: str) -> Iterator[tuple[int, TaskStory]]:

@@ -78,7 +78,8 @@ def _step(entry: Entry, indent: str, hang: int) -> Line:
         mark, style = "✗", "strong"
     said = " ".join(filter(None, map(_said, (entry.action or entry.event, entry.resource))))
     event = f"{entry.event} " if family != "call" and entry.action else ""
-    says_why = entry.denied and family != "approval"  # its name says it
+    # Of a no its name says it.
+    says_why = entry.event == "approval.ignored" or (entry.denied and family != "approval")
     why: tuple[str, Style] = (f"  {_said(entry.reason)}" if says_why else "", "bad")
     took = "" if entry.milliseconds is None else f"  {entry.milliseconds:,.1f} ms"
     how = f"  {_said(entry.outcome)}" if entry.outcome not in ("", "ok", "denied") else ""

@@ -79,6 +79,17 @@ class TestStory:
         assert {"attenuation": 1, "task": 1} == story.reasons
         assert "attenuation" in render_report(map(record, [task("a"), more, late]))
 
+    def test_what_was_withheld(self) -> None:
+        """Is a denial, and no call: there was one, and it was let in. An answer that is not taken is not even that."""
+        facts = {"task": "a", "call": "7f00", "action": "read"}
+        late = Event("credential.withheld", "no", {**facts, "decision": "deny", "reason": "call_ended"})
+        used = Event("approval.ignored", "no", {**facts, "reason": "answer_used"})
+        nobodys = Event("call.denied", "no", {"decision": "deny", "reason": "no_task"})
+        story = story_of(task("a"), call("a", "x", **facts), late, used, nobodys)
+        assert (1, 0) == (story.tasks["a"].calls, story.tasks["a"].denials)
+        assert ({"call_ended": 1, "no_task": 1}, {"no_task": 1}) == (story.reasons, story.nobodys)
+        assert "no_task" in render_report(map(record, [task("a"), nobodys]))
+
     def test_a_parent_that_comes_later(self) -> None:
         """The child's record may be written first."""
         story = story_of(task("b", "a"), task("a"))

@@ -213,6 +213,31 @@ class TestShow:
         assert (0, "") == (outcome.code, outcome.out)
         assert f"no task is recorded in {tmp_path / 'a'}" in outcome.err
 
+    def test_denials_of_no_task(self, tmp_path: Path) -> None:
+        """Are in no tree, so they are counted beside them."""
+        verdict = {"decision": "deny", "outcome": "denied"}
+        with JsonlSink(tmp_path / "a", on_trouble="block") as sink:
+            sink(denied("t", "missing_scope"))
+            for _ in range(2):
+                sink(Event("call.denied", "no", {"action": "read", "reason": "no_task", **verdict}))
+            sink(Event("delegation.refused", "no", {"reason": "ticket", **verdict}))
+        outcome = run_command("audit", "show", str(tmp_path / "a"))
+        assert "denied, and part of no task that is known: no_task 2 times, ticket once" in outcome.err
+        assert "part of no task" not in run_command("audit", "show", str(tmp_path / "a"), "--task", "t").err
+
+    def test_what_a_call_hands_out(self, tmp_path: Path) -> None:
+        """Is told beside the call itself, with why it was not given; so is an answer that was not taken."""
+        facts = {"task": "t", "call": "7f01", "action": "read"}
+        verdict = {"decision": "deny", "outcome": "denied", "reason": "token_origin"}
+        with JsonlSink(tmp_path / "a", on_trouble="block") as sink:
+            sink(call("t", "x", **facts))
+            sink(Event("credential.withheld", "no", {**facts, **verdict, "origin": "https://evil.example"}))
+            sink(Event("approval.ignored", "no", {**facts, "reason": "answer_used"}))
+        lines = run_command("audit", "show", str(tmp_path / "a"), "--call", "7f01").out.splitlines()
+        assert ["credential.withheld read  token_origin", "approval.ignored read  answer_used"] == [
+            it.partition(" ")[2].partition(" ")[2] for it in lines[-2:]
+        ]
+
     def test_names_that_attack_the_terminal(self, tmp_path: Path) -> None:
         """Escapes, bells, line feeds and turned writing come as text, in every place that others fill."""
         path = str(tmp_path / "a")
@@ -223,6 +248,7 @@ class TestShow:
             sink(denied("t", EVIL, **facts))
             sink(Event(f"delegation.{EVIL}", EVIL, {**facts, "to": EVIL}))
             sink(Event("task.ended", EVIL, facts))
+            sink(Event("call.denied", EVIL, {"decision": "deny", "reason": EVIL}))
         for words in (["show", path], ["show", path, "--json"], ["verify", path], ["show", path, "--task", EVIL]):
             outcome = run_command("audit", *words)
             assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", outcome.out + outcome.err)
