@@ -112,7 +112,7 @@ def _counted(attacks: list[Attack]) -> str:
     """How many there are, by what knows of them."""
     ends: tuple[tuple[str, frozenset[str]], ...] = (
         (
-            "are refused with a reason code in the audit",
+            "are refused with a reason code in the audit, the agent's or that of the server which has refused it",
             frozenset({"denied", "refused", "withheld", "ignored", "token", "event"}),
         ),
         ("were let in, and ended with their task, and how that ended is in the audit", frozenset({"ended", "stopped", "parent"})),
