@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 
@@ -18,15 +18,16 @@ from spiffe_client._redact import Secret
 from spiffe_client.errors import SecretSourceError
 from spiffe_client.tokens._secret_sources import MAX_SECRET_BYTES, secret_of
 
-if TYPE_CHECKING:
-    from anyio.abc import Process
-
 __all__ = ["SecretCommand"]
 
 #: That a program gets to end after it was killed.
 _LAST_SECONDS: Final = 2.0
-#: Those that did not, held until they do: they have to be waited for.
-_UNENDING: Final[list[Process]] = []
+#: Between two looks at whether it has ended, from the first to the last.
+_PAUSES: Final = (0.001, 0.05)
+#: Nobody can say how it ended: its status was thrown away, or taken by somebody else.
+_UNKNOWN_STATUS: Final = 255
+#: Those that were given up, held until they end: they have to be waited for.
+_UNENDING: Final[set[subprocess.Popen[bytes]]] = set()
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -75,7 +76,7 @@ class SecretCommand:
     @async_border
     async def read(self) -> Secret[str]:
         """See `SecretSource.read`."""
-        process = await self._start()
+        process = self._start()
         output: bytes | None = None
         try:
             with anyio.move_on_after(self.timeout):
@@ -88,49 +89,70 @@ class SecretCommand:
             raise SecretSourceError(f"{self.name}: ended with status {process.returncode}")
         return secret_of(output, self.name)
 
-    async def _start(self) -> Process:
-        _UNENDING[:] = [process for process in _UNENDING if process.returncode is None]
-        process: Process | None = None
+    def _start(self) -> subprocess.Popen[bytes]:
+        for process in tuple(_UNENDING):
+            if _status(process) is not None:
+                _UNENDING.discard(process)
         try:
-            # Shielded: one that has begun is to be at hand, or nobody ends what it starts.
-            with anyio.CancelScope(shield=True):
-                process = await anyio.open_process(
-                    json.loads(self._argv.reveal()),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
+            # Not by the event loop: it waits before it hands over what has begun. Whoever is cancelled there,
+            # and asyncio's `Task.cancel` minds no shield, leaves behind what the program has started.
+            return subprocess.Popen(  # noqa: S603 - the host says what to run
+                json.loads(self._argv.reveal()),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                start_new_session=True,
+            )
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "no program name"
             raise SecretSourceError(f"{self.name}: cannot be run: {reason}") from None
-        assert process is not None  # nobody cancels the shield
-        return process
 
 
-async def _output(process: Process) -> bytes:
+async def _output(process: subprocess.Popen[bytes]) -> bytes:
     assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
     output = bytearray()
-    with contextlib.suppress(anyio.EndOfStream):
-        while len(output) <= MAX_SECRET_BYTES:
-            output += await process.stdout.receive()
-    if len(output) <= MAX_SECRET_BYTES:
-        await process.wait()
+    while len(output) <= MAX_SECRET_BYTES:
+        await anyio.wait_readable(process.stdout)
+        if (read := process.stdout.read(MAX_SECRET_BYTES)) == b"":
+            await _ended(process)
+            break
+        output += read or b""
     return bytes(output)
 
 
-async def _end(process: Process, *, whole: bool) -> None:
+def _status(process: subprocess.Popen[bytes]) -> int | None:
+    # Not by `Popen.poll`: it takes a status that nobody knows for success.
+    if process.returncode is None:
+        try:
+            pid, status = os.waitpid(process.pid, os.WNOHANG)
+        except ChildProcessError:
+            process.returncode = _UNKNOWN_STATUS
+        else:
+            process.returncode = os.waitstatus_to_exitcode(status) if pid else None
+    return process.returncode
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> None:
+    """Wait until it has; mostly it has, as its output has ended."""
+    pause, longest = _PAUSES
+    while _status(process) is None:
+        await anyio.sleep(pause)
+        pause = min(2 * pause, longest)
+
+
+async def _end(process: subprocess.Popen[bytes], *, whole: bool) -> None:
     """Take the process away; the `whole` of what it started is killed first."""
+    assert process.stdout is not None
     if whole:
         # Also if it has ended itself: what it left in the background holds its output open.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-    with anyio.move_on_after(_LAST_SECONDS, shield=True):
-        await process.wait()
-    with anyio.CancelScope(shield=True):
-        if process.returncode is not None:
-            await process.aclose()
-        else:  # it changed its user, and cannot be killed: closing it would wait for ever
-            assert process.stdout is not None
-            await process.stdout.aclose()
-            _UNENDING.append(process)
+    process.stdout.close()
+    try:
+        with anyio.move_on_after(_LAST_SECONDS, shield=True):
+            await _ended(process)
+    finally:  # it changed its user, and cannot be killed; or nobody lets us wait
+        if process.returncode is None:
+            _UNENDING.add(process)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -186,21 +188,49 @@ class TestCommand:
 
         await gone(int(pid.read_text()))
 
-    async def test_cancelled_while_it_starts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Regression: one that had begun and was not at hand yet was left to itself, with what it had started."""
-        real, begun = anyio.open_process, []
+    @pytest.mark.parametrize("steps", range(12))
+    async def test_cancelled_while_it_starts(
+        self, steps: int, anyio_backend_name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Regression: asyncio's own `cancel` minds no shield; it waited for what one had started by then, which nobody had ended.
 
-        async def slowly(*args, **options):
-            begun.append(await real(*args, **options))
-            scope.cancel()
-            await anyio.lowlevel.checkpoint()
-            return begun[0]
+        Whoever lives holds the pipe open.
+        """
+        read, write = os.pipe()
+        begun = anyio.Event()
 
-        monkeypatch.setattr(anyio, "open_process", slowly)
-        with anyio.CancelScope() as scope:
-            await shell("sleep 100", timeout=60).read()
-        assert scope.cancelled_caught
-        assert -signal.SIGKILL == begun[0].returncode
+        def slow(*args, **options):
+            process = real(*args, **options, pass_fds=(write,))
+            assert b"." == os.read(read, 1)  # the one in its background lives
+            begun.set()
+            return process
+
+        real = subprocess.Popen
+        monkeypatch.setattr(subprocess, "Popen", slow)
+        source = shell(f"(printf . >/dev/fd/{write}; exec sleep 100) & sleep 100", timeout=60)
+        try:
+            await cancel_after(source.read, begun, steps, anyio_backend_name)
+            assert begun.is_set()
+            os.close(write)
+            with anyio.fail_after(20):
+                await anyio.wait_readable(read)
+            assert b"" == os.read(read, 1)
+        finally:
+            os.close(read)
+
+    async def test_a_status_that_nobody_knows(self) -> None:
+        """Regression, on trio: where the host throws statuses away, a failure was a success."""
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            error = await refused(shell("echo half; exit 3", timeout=20))
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+
+        assert "ended with status 255" in str(error)
+
+    async def test_its_output_ends_before_it_does(self) -> None:
+        """How it ended counts, and is waited for."""
+        assert "ended with status 3" in str(await refused(shell("exec >&-; sleep 0.1; exit 3", timeout=20)))
 
     async def test_no_such_program(self, tmp_path: Path) -> None:
         """Neither is one that may not be run."""
@@ -221,6 +251,25 @@ class TestCommand:
         for value in ("one", "two"):
             path.write_text(value)
             assert value == (await source.read()).reveal()
+
+
+async def cancel_after(read, begun: anyio.Event, steps: int, backend: str) -> None:
+    """Cancel what reads, as the event loop's own means do, so many steps after its program has begun."""
+    if backend == "asyncio":
+        task = asyncio.create_task(read())
+        await begun.wait()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        await begun.wait()
+        for _ in range(steps):
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
 
 
 async def gone(pid: int) -> None:
