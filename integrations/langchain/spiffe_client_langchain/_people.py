@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from langgraph.config import get_config
 from langgraph.types import interrupt
 
+from spiffe_client._clock import SYSTEM_CLOCK
 from spiffe_client.agents import Task
 from spiffe_client.policy import ApprovalRequest
 
@@ -42,20 +44,25 @@ class Asked:
         by: Who said so.
         task: Whose call it is.
         key: Tells this answer from all others.
+        at: When they said so; None if that is not known.
     """
 
-    def __init__(self, by: str, task: Task, key: str) -> None:
+    def __init__(self, by: str, task: Task, key: str, at: datetime | None) -> None:
         self.by = by
+        self._at = at
         self._done = _DONE.setdefault(task, {})
         self._key = key
 
-    def take(self, used: Callable[[str], bool] | None) -> bool:
-        """Say whether it is used for the first time, which makes it used."""
+    def take(self, used: Callable[[str, datetime], bool] | None) -> bool:
+        """Say whether it is used for the first time, which makes it used.
+
+        Where answers last, one that does not say when it was given is none: it would be good for ever.
+        """
         mine: list[Any] = []
         # In one step: two threads may go on from the same pause.
         if self._done.setdefault(self._key, mine) is not mine:
             return False
-        return used is None or used(self._key)
+        return used is None or (self._at is not None and used(self._key, self._at))
 
     @property
     def results(self) -> list[Any]:
@@ -100,7 +107,7 @@ def ask(
         if not isinstance(by, str) or not by:
             return None
         if said == echo:
-            return Asked(by, task, _hash(echo))
+            return Asked(by, task, _hash(echo), _time(answer.get("approved_at")))
         # The digest is over the task, too.
         same = said == {**echo, "task": said["task"], "digest": said["digest"]}
         if not same or said["task"] == echo["task"]:
@@ -135,6 +142,15 @@ def _pause() -> str:
     return _hash([at.get("thread_id"), at.get("checkpoint_ns")])
 
 
+def _time(said: object) -> datetime | None:
+    if isinstance(said, bool) or not isinstance(said, int | float):
+        return None
+    try:
+        return datetime.fromtimestamp(said, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
 def _hash(what: Any) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -144,14 +160,15 @@ def approve(question: Mapping[str, Any], *, by: str) -> dict[str, Any]:
 
     Args:
         question: The interrupt's value; what of it the person was shown, they have approved.
-        by: Who says so; it is recorded.
+        by: Who says so, now; it is recorded.
 
     Raises:
         ValueError: Nobody does.
     """
     if not by:
         raise ValueError("an approval has somebody who gives it: by=…")
-    return {"approved_by": by, **{key: question[key] for key in _ECHO}}
+    at = SYSTEM_CLOCK.now().timestamp()
+    return {"approved_by": by, "approved_at": at, **{key: question[key] for key in _ECHO}}
 
 
 def refuse(question: Mapping[str, Any]) -> dict[str, Any]:

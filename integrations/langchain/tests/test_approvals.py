@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +27,7 @@ from tests.support.scripted_langchain import Model, agent_of, graph_of, tool_of
 from spiffe_client.agents import Requires, ToolGate
 from spiffe_client.errors import TaskEndedError
 from spiffe_client.policy import Approval, ApprovalRequest
-from spiffe_client.testing import ToolCall
+from spiffe_client.testing import ManualClock, ToolCall
 from spiffe_client_langchain import TaskCredentials, UsedAnswers, approve
 
 pytestmark = pytest.mark.anyio
@@ -402,6 +404,40 @@ class TestRestart:
         assert ["not_approved"] == self.world.reasons
         assert ["answer_used"] == [facts["reason"] for facts in self.world.told("approval.ignored")]
         assert 1 == len(list(used.iterdir()))
+
+    async def test_an_answer_that_was_forgotten(self, kind: Any, tmp_path: Path) -> None:
+        """The same after so long that the answer is forgotten, also with the clock set back.
+
+        What is old enough to be forgotten is too old; how far that went is written down, and no clock changes it.
+        """
+        file, used, clock = tmp_path / "checkpoints", tmp_path / "used", ManualClock(datetime.now(UTC))
+        async with self.process(kind, file, used=UsedAnswers(used, clock=clock)) as desk:
+            answer = yes(await desk.begin())
+        before = file.read_bytes()
+        async with self.process(kind, file, used=UsedAnswers(used, clock=clock)) as desk:
+            await desk.go(answer)
+            assert [("7", 5)] == desk.ran
+        clocks = [ManualClock(clock.now() + timedelta(days=days)) for days in (89, 91, 91, 1)]
+        files = []
+        for now in clocks:
+            file.write_bytes(before)
+            async with self.process(kind, file, used=UsedAnswers(used, clock=now)) as desk:
+                assert "a person's approval" in told(await desk.go(answer))["c1"]
+                assert [] == desk.ran
+            files.append([path.name.partition("-")[0] == "forgotten" for path in used.iterdir()])
+        assert [[False], [True], [True]] == files[:3]
+
+    @pytest.mark.parametrize("said", [None, True, "2026-01-01", math.inf, math.nan, 1e300, 0], ids=str)
+    async def test_an_answer_of_no_time(self, said: Any, kind: Any, tmp_path: Path) -> None:
+        """Give an answer that does not say when it was given, and so would be good for ever.
+
+        Where answers last it is none.
+        """
+        desk = Desk(kind, used=UsedAnswers(tmp_path))
+        async with at_work():
+            answer = yes(await desk.begin())
+            await desk.go(Command(resume={**answer.resume, "approved_at": said}))
+        assert [] == desk.ran
 
     async def test_a_memory_that_cannot_be_written(self, kind: Any, tmp_path: Path) -> None:
         """Take that memory away.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -25,8 +27,8 @@ from tests.support.scripted_langchain import Model
 
 from spiffe_client.agents import Requires, ToolGate, current_call
 from spiffe_client.errors import NoTaskError, TaskError
-from spiffe_client.testing import ToolCall
-from spiffe_client_langchain import TaskCredentials, _people, approve, guarded_tool, refuse
+from spiffe_client.testing import ManualClock, ToolCall
+from spiffe_client_langchain import TaskCredentials, UsedAnswers, _people, approve, guarded_tool, refuse
 from spiffe_client_langchain._cleaning import cleaned
 from spiffe_client_langchain._tools import KnownTools
 
@@ -284,7 +286,9 @@ class TestPauses:
         with pytest.raises(ValueError, match="by="):
             approve(question, by="")
         assert ("alice", "d") == (approve(question, by="alice")["approved_by"], approve(question, by="alice")["digest"])
-        assert {**approve(question, by="alice"), "approved_by": ""} == refuse(question)
+        said = approve(question, by="alice")
+        assert isinstance(said.pop("approved_at"), float)
+        assert {**said, "approved_by": ""} == refuse(question)
 
     @pytest.mark.parametrize("answer", ["yes", True, {}, {"approved_by": "alice"}, {"approved_by": 1}], ids=repr)
     async def test_what_is_no_answer(self, answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,3 +353,25 @@ class TestGuardedTool:
                 await it.ainvoke({"invoice": "7"})
         with pytest.raises(NoTaskError):
             await it.ainvoke({"invoice": "7"})
+
+
+class TestUsedAnswers:
+    def test_what_is_forgotten(self, tmp_path: Path) -> None:
+        """What is old; the mark only goes up, whoever forgets, and what is half written stays."""
+        clock = ManualClock(datetime.now(UTC))
+        used = UsedAnswers(tmp_path, good_for=timedelta(days=1), clock=clock)
+        begin = clock.now()
+        for hours in range(4):
+            assert used(f"{hours:x}", begin + timedelta(hours=hours))
+        (tmp_path / "aa").touch()
+        (tmp_path / "bb").symlink_to("what another process has just forgotten")
+        for hours, left in ((24, 4), (24.5, 3), (26.5, 1), (48, 0)):
+            later = ManualClock(begin + timedelta(hours=hours))
+            UsedAnswers(tmp_path, good_for=timedelta(days=1), clock=later)
+            assert left + 2 + (left < 4) == len(list(tmp_path.iterdir()))
+        (tmp_path / "1").write_text("1\n")  # whose process has ended before it had forgotten all
+        UsedAnswers(tmp_path, clock=clock)
+        assert 3 == len(list(tmp_path.iterdir()))
+        assert not used("1", begin + timedelta(hours=3))
+        assert used("f", begin + timedelta(hours=3, microseconds=1))
+        assert not used("aa", begin + timedelta(hours=5))
