@@ -272,11 +272,14 @@ KINDS = (
         mcp/test_server.py::TestVerifier::test_an_algorithm_that_does_not_count
         mcp/test_server.py::TestPossession::test_another_scheme
         mcp/test_server.py::TestPossession::test_once
+        mcp/test_server.py::TestPossession::test_attack_a_proof_in_another_worker
+        mcp/test_server.py::TestPossession::test_attack_no_memory_of_proofs
         mcp/test_server.py::TestPossession::test_not_without_end
         mcp/test_server.py::TestPossession::test_meant_for_something_else
         mcp/test_server.py::TestPossession::test_malformed
         mcp/test_server.py::TestTools::test_bound_to_something_else
         mcp/test_server.py::TestTools::test_attack_a_bound_token_used_again
+        mcp/test_server.py::TestTools::test_attack_a_bound_token_in_another_worker
         """,
     ),
 )

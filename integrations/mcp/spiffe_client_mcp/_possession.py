@@ -15,7 +15,7 @@ from spiffe_client._jose import parse_compact, verify_compact
 from spiffe_client.audit import EventSink
 from spiffe_client.bundle import SIGNATURE_ALGORITHMS, JwtAuthority
 from spiffe_client.errors import BundleError, TokenError
-from spiffe_client_mcp._once import Once
+from spiffe_client_mcp._once import Once, ReplayCache
 from spiffe_client_mcp._refusals import RefusedTokens
 
 __all__ = ["ProofOfPossession", "proven_key"]
@@ -45,23 +45,30 @@ class ProofOfPossession:
 
     mcp reads bearer tokens only. Here a proof is checked, and the token passed on to the verifier, which
     holds it against the key that was proven. Without this around it a server refuses bound tokens.
-    Proofs are remembered in this process: where there are several, one can be used once in each, within a
-    minute. Nonces (§9) are not given out.
+    Each proof is good once. Nonces (§9) are not given out.
 
     Args:
         app: The server's, such as `mcp.streamable_http_app()`.
         url: The origin that clients see, such as `https://tools.prod.example`; it is not taken from what they say.
+        replay_cache: Remembers the proofs; None remembers them in this process: where there are several, one can
+            be used once in each, within two minutes.
         clock: What says now.
         on_event: Is told of proofs that are refused; logged if None.
     """
 
     def __init__(
-        self, app: _App, url: str, *, clock: Clock = SYSTEM_CLOCK, on_event: EventSink | None = None
+        self,
+        app: _App,
+        url: str,
+        *,
+        replay_cache: ReplayCache | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        on_event: EventSink | None = None,
     ) -> None:
         self._app = app
         self._origin = _target(url)[:3]
         self._clock = clock
-        self._once = Once(_MOST_PROOFS)
+        self._once = Once(_MOST_PROOFS, clock) if replay_cache is None else replay_cache
         self._refused = RefusedTokens(on_event, clock)
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
@@ -74,7 +81,7 @@ class ProofOfPossession:
         proven = None
         if any(value[:5].lower() == b"dpop " for value in shown):
             try:
-                proven = self._check(scope, shown, proofs)
+                proven = await self._check(scope, shown, proofs)
             except TokenError as error:
                 self._refused.tell(f"a token was refused: {error}", _CODE)
                 await _challenge(send, str(error))
@@ -87,7 +94,7 @@ class ProofOfPossession:
         finally:
             _PROVEN.reset(mark)
 
-    def _check(self, scope: _Scope, shown: list[bytes], proofs: list[bytes]) -> tuple[str, str]:
+    async def _check(self, scope: _Scope, shown: list[bytes], proofs: list[bytes]) -> tuple[str, str]:
         if len(shown) != 1 or len(proofs) != 1:
             raise TokenError("there must be one token and one proof")
         token, proof = shown[0][5:].strip().decode("latin-1"), proofs[0].decode("latin-1")
@@ -101,10 +108,10 @@ class ProofOfPossession:
             raise TokenError("`htu` is not the URL of this request")
         if claims.get("ath") != _hash(token.encode("latin-1")):
             raise TokenError("`ath` is not the hash of the token that came along")
-        self._take(jkt, claims)
+        await self._take(jkt, claims)
         return jkt, token
 
-    def _take(self, jkt: str, claims: Mapping[str, object]) -> None:
+    async def _take(self, jkt: str, claims: Mapping[str, object]) -> None:
         issued_at, name, now = claims.get("iat"), claims.get("jti"), self._clock.now().timestamp()
         if (
             isinstance(issued_at, bool)
@@ -115,11 +122,13 @@ class ProofOfPossession:
         if not isinstance(name, str) or not name:
             raise TokenError("`jti` is missing")
         key = f"{jkt} {_hash(name.encode('utf-8', 'replace'))}"
-        if not self._once.is_first(key, issued_at + 2 * _WINDOW, now):
-            full = self._once.is_full
-            raise TokenError(
-                "too many proofs are remembered now; try again later" if full else "the proof was used before"
-            )
+        try:
+            first = await self._once.add(key, issued_at + 2 * _WINDOW)
+        except Exception as error:  # noqa: BLE001 - whatever it is: what is not remembered could come again
+            kind = type(error).__name__
+            raise TokenError(f"proofs cannot be remembered now ({kind}); try again later") from None
+        if not first:
+            raise TokenError("the proof was used before, or too many are remembered now")
 
 
 def _signed(proof: str) -> tuple[str, Mapping[str, object]]:

@@ -23,7 +23,7 @@ from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client.agents import arguments_digest
 from spiffe_client.agents._arguments import ResourcePath
 from spiffe_client.audit import Event, EventSink, safe_sink
-from spiffe_client_mcp._once import Once
+from spiffe_client_mcp._once import Once, ReplayCache
 
 __all__ = [
     "REFUSED",
@@ -103,12 +103,12 @@ class CheckedTools(Extension):
     """An extension of an `MCPServer`: a tool runs only if the token that came with its call permits it.
 
     It must have the tool's scopes. If it has `authorization_details` of the type `agent_call`, one of them must fit
-    this call: the action, the resource, and the digest of the arguments that came; such a token is good once, in
-    this process. A tool that is not listed is refused, and so is a call without a token. The caller is told no
+    this call: the action, the resource, and the digest of the arguments that came; such a token is good once. A tool that is not listed is refused, and so is a call without a token. The caller is told no
     more than that.
 
     Args:
         tools: By name, what each needs: a scope, or all of it.
+        replay_cache: Remembers the tokens that are good once; None remembers them in this process.
         clock: What says now.
         on_event: Is told why a call was refused; logged if None.
     """
@@ -119,14 +119,14 @@ class CheckedTools(Extension):
         self,
         tools: Mapping[str, Needs | str],
         *,
+        replay_cache: ReplayCache | None = None,
         clock: Clock = SYSTEM_CLOCK,
         on_event: EventSink | None = None,
     ) -> None:
         self.needs: Mapping[str, Needs] = MappingProxyType(
             {name: Needs(needs) if isinstance(needs, str) else needs for name, needs in tools.items()}
         )
-        self._clock = clock
-        self._once = Once(_MOST_TOKENS)
+        self._once = Once(_MOST_TOKENS, clock) if replay_cache is None else replay_cache
         self._tell = safe_sink(on_event)
 
     async def intercept_tool_call(
@@ -142,8 +142,8 @@ class CheckedTools(Extension):
         bound = None
         if not why and token is not None:
             why, bound = fits(self.needs[params.name], token, params.arguments or {})
-            if bound is not None and not self._is_first(token, bound, params.arguments or {}):
-                why = "the token was used before, or too many are remembered"
+            if bound is not None:
+                why = await self._use(token, bound, params.arguments or {})
         if why:
             facts = {"tool": f"{params.name:.128}", "client": "" if token is None else token.client_id}
             self._tell(Event("tool.refused", f"a call of a tool was refused: {why}", facts, logging.WARNING))
@@ -157,12 +157,16 @@ class CheckedTools(Extension):
         finally:
             _BOUND.reset(mark)
 
-    def _is_first(self, token: AccessToken, bound: BoundCall, arguments: Mapping[str, object]) -> bool:
+    async def _use(self, token: AccessToken, bound: BoundCall, arguments: Mapping[str, object]) -> str:
+        """Say what speaks against using a token now; nothing does once only, and it is used then."""
         # A token may be for several calls, each once.
         what = f"{token.token} {bound.action} {bound.resource} {arguments_digest(arguments)}"
-        now = self._clock.now().timestamp()
         until = math.inf if token.expires_at is None else token.expires_at + 1.0
-        return self._once.is_first(hashlib.sha256(what.encode()).hexdigest(), until, now)
+        try:
+            first = await self._once.add(hashlib.sha256(what.encode()).hexdigest(), until)
+        except Exception as error:  # noqa: BLE001 - whatever it is: what is not remembered could come again
+            return f"tokens that are good once cannot be remembered: {type(error).__name__}"
+        return "" if first else "the token was used before, or too many are remembered"
 
 
 def token_of(ctx: ServerRequestContext[Any, Any]) -> AccessToken | None:

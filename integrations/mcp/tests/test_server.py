@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +25,15 @@ from spiffe_client.bundle import JwtAuthority
 from spiffe_client.errors import TokenError
 from spiffe_client.testing import ManualClock
 from spiffe_client.tokens._dpop import DpopKey
-from spiffe_client_mcp import BrokerTokenVerifier, CheckedMethods, CheckedTools, Needs, ProofOfPossession, bound_call
+from spiffe_client_mcp import (
+    BrokerTokenVerifier,
+    CheckedMethods,
+    CheckedTools,
+    Needs,
+    ProofOfPossession,
+    SqliteReplayCache,
+    bound_call,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -181,11 +191,11 @@ async def request(app: Any, *headers: tuple[str, str], kind: str = "http") -> tu
 class Proven:
     """A server that asks the verifier about the token it gets."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, **options: Any) -> None:
         self.case = case
         self.taken: list[AccessToken | None] = []
         self.scopes: list[Any] = []
-        self.app = ProofOfPossession(self, HERE, clock=case.clock, on_event=case.events.append)
+        self.app = ProofOfPossession(self, HERE, clock=case.clock, on_event=case.events.append, **options)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.scopes.append(scope)
@@ -243,6 +253,36 @@ class TestPossession:
         assert 1 == len(server.app._once._seen)
         assert [("token.refused", "invalid_dpop_proof")] * 2 == case.told
         assert proof not in repr(case.events)
+
+    async def test_attack_a_proof_in_another_worker(self, tmp_path: Path) -> None:
+        """Show a proof to each worker of a server.
+
+        Where they share a memory, one takes it.
+        """
+        case = Case()
+        caches = [SqliteReplayCache(tmp_path / "seen", clock=case.clock) for _ in range(2)]
+        with closing(caches[0]), closing(caches[1]):
+            one, two = (Proven(case, replay_cache=cache) for cache in caches)
+            token = case.token(exp=1 << 34, cnf={"jkt": DPOP.jkt})
+            headers = (("authorization", f"DPoP {token}"), ("dpop", one.proof(token)))
+            assert [0, 401, 401] == [await server.status(*headers) for server in (one, two, one)]
+            other = (headers[0], ("dpop", one.proof(token)))
+            assert [0, 401] == [await server.status(*other) for server in (two, one)]
+
+    async def test_attack_no_memory_of_proofs(self, tmp_path: Path) -> None:
+        """Take the memory away that the workers share.
+
+        Nothing is taken, and the server's audit has why.
+        """
+        case = Case()
+        cache = SqliteReplayCache(tmp_path / "no folder" / "seen", clock=case.clock)
+        server = Proven(case, replay_cache=cache)
+        token = case.token(cnf={"jkt": DPOP.jkt})
+        assert 401 == await server.status(("authorization", f"DPoP {token}"), ("dpop", server.proof(token)))
+        assert [] == server.taken
+        (event,) = case.events
+        assert ("token.refused", "invalid_dpop_proof") == (event.name, event.attributes["reason"])
+        assert "FileNotFoundError" in event.message
 
     async def test_not_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Fill the memory of proofs that were seen.
@@ -471,6 +511,30 @@ class TestTools:
         await case.clock.advance(100)  # it has expired, which the verifier sees
         await call(ARGUMENTS)
         assert 1 == len(tools._once._seen)
+
+    async def test_attack_a_bound_token_in_another_worker(self, tmp_path: Path) -> None:
+        """Use a call's token in each worker of a server, or where the memory that they share is gone.
+
+        Where they share one, it is good in one of them; without one, in none.
+        """
+        case = Case()
+        needs = {"refund": Needs("orders:refund", resource=ORDER, bound=True)}
+        ran: list[Any] = []
+
+        async def run(_: Any) -> Any:
+            ran.append(bound_call())
+
+        caches = [SqliteReplayCache(tmp_path / "seen", clock=case.clock) for _ in range(2)]
+        with closing(caches[0]), closing(caches[1]):
+            for cache in (*caches, SqliteReplayCache(tmp_path)):
+                tools = CheckedTools(needs, clock=case.clock, replay_cache=cache, on_event=case.events.append)
+                ctx: Any = SimpleNamespace(request=SimpleNamespace(scope={"user": AuthenticatedUser(token(details=[DETAIL]))}))
+                params = CallToolRequestParams(name="refund", arguments=dict(ARGUMENTS))
+                await tools.intercept_tool_call(params, ctx, run)
+        assert 1 == len(ran)
+        assert ["used before", "OperationalError"] == [
+            why for event in case.events for why in ("used before", "OperationalError") if why in event.message
+        ]
 
     async def test_not_bound(self) -> None:
         """Where only a token for the very call will do."""
