@@ -121,3 +121,9 @@ class Refusals:
                 return None
             untold, self._untold = self._untold, 0
         return untold
+
+    def rest(self) -> int:
+        """Return how many were not told at the end, once."""
+        with self._lock:
+            untold, self._untold = self._untold, 0
+        return untold

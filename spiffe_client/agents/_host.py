@@ -20,7 +20,7 @@ from spiffe_client.agents._authority import check_tokens
 from spiffe_client.agents._budget import Budget, Rate, Refusals
 from spiffe_client.agents._endings import Ending
 from spiffe_client.agents._loop import HostLoop
-from spiffe_client.agents._records import record_end, record_start
+from spiffe_client.agents._records import record_end, record_start, record_untold
 from spiffe_client.agents._register import enrol, strike
 from spiffe_client.agents._standing import AgentIdentity, Standing
 from spiffe_client.agents._taking_back import REVOKING, revoke_all
@@ -147,6 +147,7 @@ class AgentHost:
         closed(self)
         if self._service is not None:
             await self._service.stop()
+        record_untold(self)
 
     async def __aenter__(self) -> Self:
         return await self.open()

@@ -30,6 +30,7 @@ __all__ = [
     "record_redeemed",
     "record_refusal",
     "record_start",
+    "record_untold",
     "record_withheld",
 ]
 
@@ -165,6 +166,13 @@ def record_no_task(host: AgentHost, action: str) -> None:
     """Tell a host of a call that was part of no task, while it was open."""
     event = no_task(action)
     _tell_refusal(host, Event(event.name, event.message, {**_of_host(host), **event.attributes}, event.level))
+
+
+def record_untold(host: AgentHost) -> None:
+    """Tell, as a host ends, how many refusals the next one would have told of."""
+    if untold := host.refusals.rest():
+        message = f"{untold} refusals more were not told one by one"
+        host.report(Event("refusals.untold", message, _of_host(host) | {"untold": untold}, logging.WARNING))
 
 
 def _of_host(host: AgentHost) -> _Facts:

@@ -32,7 +32,7 @@ class Event:
             `security_event.refused`, `security_event.verified`, `security_event.unavailable`,
             `security_event.recovered`; and `workload.stopped`. Of agents `task.started`, `task.refused`,
             `task.ended`, `call.finished`, `call.denied`, `delegation.granted`, `delegation.refused`, `delegation.redeemed`,
-            `credential.withheld`, `approval.granted`, `approval.refused`, `approval.ignored`, `contract.loaded`,
+            `refusals.untold`, `credential.withheld`, `approval.granted`, `approval.refused`, `approval.ignored`, `contract.loaded`,
             `anomaly.workflow`, `anomaly.rate`, `anomaly.first_use`, `anomaly.cross_tenant`. Names that begin with
             `trail.` are an audit trail's own.
         message: The same for people, without secrets.

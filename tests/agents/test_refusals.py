@@ -88,6 +88,20 @@ async def test_attack_a_flood_of_refusals(world: AgentWorld) -> None:
     assert [None] * 60 + [240] == [facts.get("untold") for facts in world.told("delegation.refused")]
 
 
+async def test_attack_a_flood_until_the_end() -> None:
+    """Regression: how many were refused after the last that was told had no next one to be told with."""
+    world = AgentWorld(contract())
+    async with world.running():
+        async with task_of(world) as task:
+            for _ in range(300):
+                with pytest.raises(AttenuationError):
+                    task.delegate(AUDITOR, [])
+        assert [] == world.told("refusals.untold")
+    await world.host.aclose()
+    (facts,) = world.told("refusals.untold")
+    assert (240, world.host.standing.who) == (facts["untold"], (facts["workload"], facts["svid_serial"]))
+
+
 @guard(requires=READ)
 def read() -> None:
     raise AssertionError("it was let in")
