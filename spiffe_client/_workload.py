@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 from weakref import WeakKeyDictionary
 
+from spiffe_client._async_only import async_only
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._frames import async_border
 from spiffe_client._own_identity import OwnIdentity
@@ -159,6 +160,9 @@ class Workload(OwnIdentity):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    if not TYPE_CHECKING:
+        __enter__ = __exit__ = async_only
 
     def __repr__(self) -> str:
         return f"Workload({described(self._x509)})"

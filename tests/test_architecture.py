@@ -22,7 +22,7 @@ ALL_MODULES = [*MODULES, *sorted(ROOT.glob("integrations/*/spiffe_client_*/**/*.
 
 # Imports point down only; rooms of one level do not know each other (docs/decisions.md, design §2).
 LEVELS = [
-    {"ids", "errors", "_agenda", "_clock", "_der", "_door", "_ec", "_frames", "_json", "_latest", "_lazy", "_retry", "_redact", "_service", "_portal", "_values"},
+    {"ids", "errors", "_agenda", "_async_only", "_clock", "_der", "_door", "_ec", "_frames", "_json", "_latest", "_lazy", "_retry", "_redact", "_service", "_portal", "_values"},
     {"bundle", "authorize", "_grpc"},
     {"_jose"},
     {"svid"},

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 import anyio
 
 from spiffe_client._agenda import Agenda
+from spiffe_client._async_only import async_only
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client._service import Service
 from spiffe_client.agents._attenuation import initial_terms
@@ -154,6 +155,9 @@ class AgentHost:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    if not TYPE_CHECKING:
+        __enter__ = __exit__ = async_only
 
     def __repr__(self) -> str:
         return f"AgentHost({self.contract.agent.id}, {len(self.tasks)} tasks)"

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from spiffe_client._async_only import async_only
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client.bundle import SpiffeBundle
 from spiffe_client.dev._authority import CertificateAuthority
@@ -85,6 +86,9 @@ class DevTrustDomain:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         await self._close()
+
+    if not TYPE_CHECKING:
+        __enter__ = __exit__ = async_only
 
     async def _close(self) -> None:
         self._closed = True

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from spiffe_client._async_only import async_only
 from spiffe_client.sources._lifetime import Lifetime
 
 __all__ = ["Source"]
@@ -77,6 +78,9 @@ class Source:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    if not TYPE_CHECKING:
+        __enter__ = __exit__ = async_only
 
     def __del__(self) -> None:
         lifetime = getattr(self, "_lifetime", None)  # absent if the constructor raised

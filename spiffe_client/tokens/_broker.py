@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 
+from spiffe_client._async_only import async_only
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client.audit import EventSink, safe_sink
 from spiffe_client.errors import SpiffeError, StoppedError, TokenBrokerClosedError
@@ -55,10 +56,10 @@ class TokenBroker:
         on_event: Takes events; the default writes them to the logger `spiffe_client`.
     """
 
-    _KNOWN: ClassVar = (
-        "this TokenBroker",
-        "use `async with` or await open()",
-    )  # what its user opens, and how
+    # What its user opens, and how.
+    _KNOWN: ClassVar = ("this TokenBroker", "use `async with` or await open()")
+    if not TYPE_CHECKING:
+        __enter__ = __exit__ = async_only
 
     def __init__(
         self,

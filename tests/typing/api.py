@@ -220,3 +220,8 @@ def blocking_agents() -> None:
                 print(call.http_sync.get("https://billing.prod.example/v1").text)
             with task.delegate("spiffe://prod.example/agent/auditor", ["invoices:read"]) as child:
                 print(child.id)
+
+
+def not_without_async() -> None:
+    with Workload() as me:  # type: ignore[attr-defined]
+        print(me)

@@ -6,7 +6,9 @@ import httpx
 import pytest
 
 from spiffe_client import TokenBrokerClosedError, Workload, sync
-from spiffe_client.dev import DevTrustDomain
+from spiffe_client.agents import AgentHost
+from spiffe_client.dev import DevTokenBroker, DevTrustDomain
+from spiffe_client.sources import JwtSource, X509Source
 from spiffe_client.tokens import NoAuthentication, TokenBroker
 
 pytestmark = pytest.mark.anyio
@@ -57,3 +59,14 @@ async def test_repr(dev: DevTrustDomain) -> None:
     async with me:
         assert "Workload(spiffe://prod.example/billing, fresh)" == repr(me)
     assert "sync.Workload(no identity, closed)" == repr(sync.Workload(dev.endpoint))
+
+
+ASYNC_ONLY = [Workload, X509Source, JwtSource, TokenBroker, AgentHost, DevTrustDomain, DevTokenBroker]
+
+
+@pytest.mark.parametrize("kind", ASYNC_ONLY, ids=lambda kind: kind.__name__)
+def test_with_in_the_place_of_async_with(kind: type) -> None:
+    """Regression: Python said that an internal protocol is not there; now it is told what to write."""
+    with pytest.raises(TypeError, match=f"^{kind.__name__} needs `async with`; for blocking code"):
+        with kind.__new__(kind):
+            raise AssertionError("it ran")

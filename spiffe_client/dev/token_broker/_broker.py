@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
+from spiffe_client._async_only import async_only
 from spiffe_client._clock import SYSTEM_CLOCK, Clock
 from spiffe_client.dev._domain import DevTrustDomain
 from spiffe_client.dev.token_broker._administration import Administration
@@ -119,6 +120,9 @@ class DevTokenBroker(Administration):
         thread, self._thread = self._running, None
         self._opened.streams.woken = lambda: None
         await thread.stop()
+
+    if not TYPE_CHECKING:
+        __enter__ = __exit__ = async_only
 
     @property
     def id(self) -> SpiffeId:
