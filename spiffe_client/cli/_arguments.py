@@ -96,7 +96,8 @@ def _parser() -> _Parser:
         parents=[_json(default=False)],
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="store_true", help="say which version this is")
+    # The short one keeps commands and summaries on one line each: argparse forgets the indent of the former.
+    parser.add_argument("-V", "--version", action="store_true", help="say which version this is")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, summary, add in _COMMANDS:
         # Suppressed: what was said before the command is not forgotten after it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 import spiffe_client
 from spiffe_client.cli import main
+from spiffe_client.cli._arguments import _COMMANDS
 from spiffe_client.dev import DevTrustDomain
 from spiffe_client.errors import UnavailableError
 from tests.support.command import press_ctrl_c, run_command, start_command
@@ -28,6 +30,19 @@ def pretend(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
 
 
 class TestHelp:
+    @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"FORCE_COLOR": "1"}], ids=["plain", "colour"])
+    @pytest.mark.parametrize("columns", ["80", "100"])
+    def test_commands(self, columns: str, env: dict[str, str]) -> None:
+        """Regression: the longest were alone on a line. Each has its summary beside it, in one column with the options."""
+        shown = run_command("--help", env={"COLUMNS": columns, **env}).out
+        lines = re.sub(r"\x1b\[[\d;]*m", "", shown).partition("  COMMAND\n")[2].splitlines()
+        columns_of = {line.index(summary) for name, summary, _ in _COMMANDS for line in lines if line.split()[:1] == [name]}
+        assert 1 == len(columns_of | {line.index("say which version") for line in lines if "--version" in line})
+
+    def test_the_short_one(self) -> None:
+        """`-V`, as Python has it."""
+        assert run_command("--version").out == run_command("-V").out
+
     @pytest.mark.parametrize(
         "command",
         ["x509", "jwt", "bundles", "verify", "token", "introspect", "revoke", "doctor", "audit", "dev", "demo"],
