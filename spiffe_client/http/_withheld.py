@@ -39,5 +39,6 @@ class Withheld:
         reason = TokenOriginError.code
         facts = {"origin": f"{origin!s:.300}", "audience": " ".join(self._named)}
         verdict = {"decision": "deny", "reason": reason, "outcome": "denied"}
-        message = f"a token was withheld: {reason}"
+        last = "; of other origins no more is told" if len(self._origins) == _MOST else ""
+        message = f"a token was withheld: {reason}{last}"
         self._tell(Event("credential.withheld", message, facts | verdict, logging.WARNING))

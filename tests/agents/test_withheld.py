@@ -138,12 +138,13 @@ async def test_without_an_agent(pair: Pair) -> None:
 
 
 def test_attack_origins_without_end() -> None:
-    """Each is told once, and no more of them than are remembered."""
+    """Each is told once, and no more of them than are remembered; the last one says that it is the last."""
     told: list[Event] = []
     withheld = Withheld(["https://orders.example"], told.append)
     for number in [*range(100), *range(100)]:
         withheld.tell(Origin("https", f"{number}.example", 443))
     assert 64 == len({event.attributes["origin"] for event in told}) == len(told)
+    assert [number == 63 for number in range(64)] == ["no more is told" in event.message for event in told]
 
 
 def test_in_a_siem() -> None:
