@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from threading import Lock
+from threading import Lock, RLock
 from typing import Final
 
 __all__ = ["Budget", "Rate", "Refusals"]
@@ -82,7 +82,7 @@ class Rate:
         self.per_minute: int = per_minute
         self._times = array("d")
         self._first = 0  # before it is what is over, and not thrown away yet
-        self._lock = Lock()
+        self._lock = RLock()  # what is refused in a signal handler is told there
 
     def take(self, now: float) -> bool:
         """Count a call at this time; return False if it would be one too many."""
@@ -111,7 +111,7 @@ class Refusals:
     def __init__(self, per_minute: int) -> None:
         self._rate = Rate(per_minute)
         self._untold = 0
-        self._lock = Lock()
+        self._lock = RLock()
 
     def take(self, now: float) -> int | None:
         """Return how many were not told before this one; None if this one is not told either."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from spiffe_client.agents._records import record_withheld
 from spiffe_client.errors import TaskError
@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["CallCredentials", "copied", "over"]
 
 
+#: Reasons and origins that are told of a call: whoever chooses addresses can choose others without end.
+_MOST: Final = 64
+
+
 class CallCredentials:
     """That part of a `Call`."""
 
-    _withheld: set[str] | None = None
+    _withheld: set[tuple[str, str]] | None = None
 
     @property
     def auth(self) -> CallAuth:
@@ -56,15 +60,17 @@ class CallCredentials:
         return client(call)
 
     def withhold(self, reason: str, origin: str = "") -> None:
-        """Tell that something of it was asked for in vain, or was not sent; once for each reason.
+        """Tell that something of it was asked for in vain, or was not sent; once for each reason and origin.
 
         Args:
             reason: A stable code.
             origin: Where it was not sent, such as `https://orders.prod.example`; empty for nowhere.
         """
         told = self._withheld = self._withheld or set()
-        if reason not in told:  # of threads that come at once, each may be told
-            told.add(reason)
+        if (reason, origin) not in told and len(
+            told
+        ) < _MOST:  # of threads that come at once, each may be told
+            told.add((reason, origin))
             record_withheld(cast("Call", self), reason, origin)
 
 

@@ -99,9 +99,10 @@ class ToolGate:
             DeniedError: There is no task, or the tool is not listed.
         """
         rule = self.requires.get(tool)
-        task = task_of_call(tool if rule is None else rule.action) if task is None else task
+        # A name that is on no list was made up by a model: it is told of its own task, cut, and of nobody else.
+        task = task_of_call("" if rule is None else rule.action) if task is None else task
         if rule is None:
-            call = Call(task, tool, "", arguments=arguments)
+            call = Call(task, f"{tool:.200}", "", arguments=arguments)
             decision = refusal("missing_scope", "adapter", ("listed", False))
             record_denial(call, decision, None)
             raise denial(task, tool, "", call.id, decision)

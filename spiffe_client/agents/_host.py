@@ -74,6 +74,8 @@ class AgentHost:
     """
 
     stopped: str | None = None
+    _service: Service | None = None
+    _loop: HostLoop | None = None
 
     def __init__(
         self,
@@ -104,6 +106,7 @@ class AgentHost:
         self.report: EventSink = safe_sink(on_event)
         self.rate: Rate = Rate(self.contract.limits.calls_per_minute)
         self.refusals: Refusals = Refusals(_REFUSALS)
+        self.strays: Refusals = Refusals(_REFUSALS)  # calls of no task, which may not be this host's at all
         self.used: set[str] = set()
         self.tasks: dict[str, Task] = {}
         self._ids = count()
@@ -113,8 +116,6 @@ class AgentHost:
         self._sink, self._asked = on_event, hasattr(on_event, "ready")
         self._web = web
         self._agenda: Agenda[str] = Agenda(clock, self._due)
-        self._service: Service | None = None
-        self._loop: HostLoop | None = None
 
     def new_id(self) -> str:
         """Return an id for a call: no other one of this host has it."""

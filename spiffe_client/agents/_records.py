@@ -147,8 +147,9 @@ def record_refusal(
 
 
 def _tell_refusal(host: AgentHost, event: Event) -> None:
-    """Tell of what costs nobody a call, as long as it is no flood."""
-    untold = host.refusals.take(host.clock.monotonic())
+    """Tell of what costs nobody a call, as long as it is no flood; what may be another agent's floods nothing of this one's."""
+    limit = host.refusals if event.attributes.get("reason") != "no_task" else host.strays
+    untold = limit.take(host.clock.monotonic())
     if untold is None:
         return
     if untold:
@@ -158,8 +159,11 @@ def _tell_refusal(host: AgentHost, event: Event) -> None:
 
 def no_task(action: str) -> Event:
     """Return what is told of a call that is part of no task: it has a name at most, which a model may have made up."""
-    facts = {"action": f"{action:.200}", "decision": "deny", "reason": "no_task", "outcome": "denied"}
-    return Event("call.denied", f"{action!r:.100} was denied: no_task", facts, logging.WARNING)
+    facts = {"decision": "deny", "reason": "no_task", "outcome": "denied"}
+    if action:
+        facts["action"] = f"{action:.200}"
+    what = f"{action!r:.100}" if action else "a tool that is not listed"
+    return Event("call.denied", f"{what} was denied: no_task", facts, logging.WARNING)
 
 
 def record_no_task(host: AgentHost, action: str) -> None:
@@ -170,7 +174,7 @@ def record_no_task(host: AgentHost, action: str) -> None:
 
 def record_untold(host: AgentHost) -> None:
     """Tell, as a host ends, how many refusals the next one would have told of."""
-    if untold := host.refusals.rest():
+    if untold := host.refusals.rest() + host.strays.rest():
         message = f"{untold} refusals more were not told one by one"
         host.report(Event("refusals.untold", message, _of_host(host) | {"untold": untold}, logging.WARNING))
 

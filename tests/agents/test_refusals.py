@@ -155,7 +155,7 @@ class TestWithoutTask:
         read_in_vain()
 
     async def test_attack_a_flood(self, world: AgentWorld) -> None:
-        """From threads, with names that somebody makes up: each is short, and sixty a minute are told."""
+        """From threads, with names that somebody makes up: none is told, and sixty a minute of the calls are."""
         gate = ToolGate({})
 
         def call(number: int) -> None:
@@ -166,8 +166,23 @@ class TestWithoutTask:
             list(pool.map(call, range(300)))
         told = world.told("call.denied")
         assert 60 == len(told)
-        assert 200 == max(len(facts["action"]) for facts in told)
+        assert not any("action" in facts for facts in told)
         assert all(event.message.isprintable() and len(event.message) < 200 for event in world.audit)
+
+    async def test_attack_calls_of_no_task_hide_what_is_refused(self, world: AgentWorld) -> None:
+        """They may be another agent's, and take nothing from what is told of this one."""
+        for _ in range(300):
+            read_in_vain()
+        async with task_of(world) as task:
+            with pytest.raises(AttenuationError):
+                task.delegate(AUDITOR, [])
+        assert 1 == len(world.told("delegation.refused"))
+
+    async def test_in_a_signal_handler(self, world: AgentWorld) -> None:
+        """Whatever it interrupts, it is told there and waits for nobody: of this thread, which would be for ever."""
+        with world.host.strays._lock, world.host.strays._rate._lock:
+            read_in_vain()
+        assert ["no_task"] == world.reasons
 
 
 def test_counted() -> None:

@@ -279,6 +279,7 @@ KINDS = (
         mcp/test_server.py::TestPossession::test_malformed
         mcp/test_server.py::TestTools::test_bound_to_something_else
         mcp/test_server.py::TestTools::test_attack_a_bound_token_used_again
+        mcp/test_server.py::TestTools::test_attack_a_signature_written_in_another_way
         mcp/test_server.py::TestTools::test_attack_a_bound_token_in_another_worker
         """,
     ),

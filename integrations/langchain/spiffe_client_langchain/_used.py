@@ -14,6 +14,8 @@ __all__ = ["UsedAnswers"]
 
 #: Names of files that say up to when answers were forgotten, in microseconds of the epoch; no key begins so.
 _MARK: Final = "forgotten-"
+#: By how much the clock of who gives an answer may be ahead of the one here.
+_AHEAD: Final = timedelta(hours=1)
 
 
 class UsedAnswers:
@@ -54,7 +56,8 @@ class UsedAnswers:
         Raises:
             OSError: It cannot be written down.
         """
-        if at < self._clock.now() - self._good_for:
+        now = self._clock.now()
+        if not now - self._good_for <= at <= now + _AHEAD:  # what is of the future would never be old
             return False
         try:
             self._write(key, _micros(at))
@@ -103,10 +106,10 @@ class UsedAnswers:
 def _given(path: Path) -> int:
     """Return when an answer was given; -1 for what is none, or whose process has gone while it wrote: that stays."""
     try:
-        written = "" if path.name.startswith(_MARK) else path.read_text()
-    except FileNotFoundError:  # another process has forgotten it
+        written = b"" if path.name.startswith(_MARK) else path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):  # another process has forgotten it; or it is none of ours
         return -1
-    return int(written) if written.endswith("\n") and written.strip().isdecimal() else -1
+    return int(written) if written.endswith(b"\n") and written.strip().isdigit() else -1
 
 
 def _micros(at: datetime) -> int:

@@ -360,7 +360,7 @@ class TestUsedAnswers:
         """What is old; the mark only goes up, whoever forgets, and what is half written stays."""
         clock = ManualClock(datetime.now(UTC))
         used = UsedAnswers(tmp_path, good_for=timedelta(days=1), clock=clock)
-        begin = clock.now()
+        begin = clock.now() - timedelta(hours=3)
         for hours in range(4):
             assert used(f"{hours:x}", begin + timedelta(hours=hours))
         (tmp_path / "aa").touch()
@@ -374,4 +374,19 @@ class TestUsedAnswers:
         assert 3 == len(list(tmp_path.iterdir()))
         assert not used("1", begin + timedelta(hours=3))
         assert used("f", begin + timedelta(hours=3, microseconds=1))
-        assert not used("aa", begin + timedelta(hours=5))
+        assert not used("aa", begin + timedelta(hours=3.5))
+
+    def test_attack_an_answer_of_the_future(self, tmp_path: Path) -> None:
+        """It would never be old: only what a clock may be ahead is taken."""
+        clock = ManualClock(datetime.now(UTC))
+        used = UsedAnswers(tmp_path, clock=clock)
+        assert used("a", clock.now() + timedelta(minutes=59))
+        assert not used("b", clock.now() + timedelta(minutes=61))
+        assert not used("c", datetime(9999, 1, 1, tzinfo=UTC))
+
+    def test_a_file_that_is_none_of_ours(self, tmp_path: Path) -> None:
+        """It stays, and is in nobody's way."""
+        (tmp_path / "notes").write_bytes(b"\xff\n")
+        (tmp_path / "folder").mkdir()
+        assert UsedAnswers(tmp_path)("a", datetime.now(UTC))
+        assert 3 == len(list(tmp_path.iterdir()))

@@ -25,7 +25,8 @@ class ReplayCache(Protocol):
             until: In seconds of the epoch; later it could not come again for another reason. May be infinite.
 
         Returns:
-            Whether it comes for the first time, and is remembered now. False also where there is no room.
+            Whether it comes for the first time, and is remembered now. False also where there is no room, and where
+            its time is over: a request may be slow on its way.
         """
         ...
 
@@ -49,7 +50,7 @@ class Once:
         now = self._clock.now().timestamp()
         while self._ends and self._ends[0][0] < now:
             self._seen.discard(heapq.heappop(self._ends)[1])
-        if name in self._seen or len(self._seen) >= self._most:
+        if not until >= now or name in self._seen or len(self._seen) >= self._most:
             return False
         self._seen.add(name)
         heapq.heappush(self._ends, (until, name))

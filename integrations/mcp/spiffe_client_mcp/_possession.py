@@ -116,7 +116,7 @@ class ProofOfPossession:
         if (
             isinstance(issued_at, bool)
             or not isinstance(issued_at, int | float)
-            or abs(issued_at - now) > _WINDOW
+            or not now - _WINDOW <= issued_at <= now + _WINDOW
         ):
             raise TokenError("`iat` is missing, or too far from now")
         if not isinstance(name, str) or not name:

@@ -159,14 +159,18 @@ class CheckedTools(Extension):
 
     async def _use(self, token: AccessToken, bound: BoundCall, arguments: Mapping[str, object]) -> str:
         """Say what speaks against using a token now; nothing does once only, and it is used then."""
-        # A token may be for several calls, each once.
-        what = f"{token.token} {bound.action} {bound.resource} {arguments_digest(arguments)}"
+        # A token may be for several calls, each once. What is signed counts: others can write the signature of
+        # ECDSA in another way, without the key.
+        signed, _, signature = token.token.rpartition(".")
+        if not signature or "." not in signed:
+            signed = token.token
+        what = f"{signed} {bound.action} {bound.resource} {arguments_digest(arguments)}"
         until = math.inf if token.expires_at is None else token.expires_at + 1.0
         try:
             first = await self._once.add(hashlib.sha256(what.encode()).hexdigest(), until)
         except Exception as error:  # noqa: BLE001 - whatever it is: what is not remembered could come again
             return f"tokens that are good once cannot be remembered: {type(error).__name__}"
-        return "" if first else "the token was used before, or too many are remembered"
+        return "" if first else "the token was used before, has expired meanwhile, or too many are remembered"
 
 
 def token_of(ctx: ServerRequestContext[Any, Any]) -> AccessToken | None:

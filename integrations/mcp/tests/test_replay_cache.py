@@ -67,6 +67,7 @@ async def test_full(tmp_path: Path) -> None:
 async def test_what_is_no_database(tmp_path: Path) -> None:
     """It says so each time, and keeps nothing open."""
     (tmp_path / "seen").write_text("no database" * 1000)
+    (tmp_path / "seen").chmod(0o600)
     cache = SqliteReplayCache(tmp_path / "seen")
     for _ in range(2):
         with pytest.raises(sqlite3.DatabaseError):
@@ -88,18 +89,72 @@ async def test_many_threads(tmp_path: Path) -> None:
     assert sorted(map(str, range(8))) == sorted(took)
 
 
-async def test_a_connection_of_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is neither used nor closed, and what it has written counts."""
-    with closing(SqliteReplayCache(tmp_path / "seen")) as cache:
+@pytest.mark.parametrize("kind", ["process", "file"])
+async def test_attack_a_request_that_is_slow(kind: str, tmp_path: Path) -> None:
+    """What has expired on its way is not taken, not even once: it would be forgotten at once, and taken again."""
+    clock = ManualClock()
+    cache = Once(9, clock) if kind == "process" else SqliteReplayCache(tmp_path / "seen", clock=clock)
+    assert not await cache.add("a", clock.now().timestamp() - 1)
+    assert not await cache.add("b", math.nan)
+    if isinstance(cache, SqliteReplayCache):
+        cache.close()
+
+
+async def test_attack_a_file_that_was_taken_away(tmp_path: Path) -> None:
+    """What was in it could come again: nothing is taken, until somebody opens another one."""
+    path = tmp_path / "seen"
+    with closing(SqliteReplayCache(path)) as cache, closing(SqliteReplayCache(path)) as another:
         assert await cache.add("a", math.inf)
-        with monkeypatch.context() as child:
-            child.setattr("os.getpid", lambda: -1)
-            cache.close()
-            assert not await cache.add("a", math.inf)
-            cache.close()
-        (inherited,) = cache._inherited
-        assert [("a",)] == inherited.execute("SELECT name FROM seen").fetchall()
-        inherited.close()
+        path.unlink()
+        with pytest.raises(FileNotFoundError):
+            await cache.add("a", math.inf)
+        assert await another.add("b", math.inf)
+        with pytest.raises(FileNotFoundError, match="not the file any more"):
+            await cache.add("a", math.inf)
+
+
+@pytest.mark.parametrize("what", ["others write it", "a link"])
+async def test_attack_a_file_of_somebody_else(what: str, tmp_path: Path) -> None:
+    """It could be made to forget."""
+    path = tmp_path / "seen"
+    (tmp_path / "there").touch(mode=0o600)
+    if what == "a link":
+        path.symlink_to(tmp_path / "there")
+    else:
+        path.touch()
+        path.chmod(0o602)
+    with pytest.raises(PermissionError):
+        await SqliteReplayCache(path).add("a", math.inf)
+
+
+#: A child that works with the file while its parent closes it: a name comes once, whoever of them takes it.
+PARENT_AND_CHILD = """
+import math, os, sys
+from spiffe_client_mcp import SqliteReplayCache
+path = sys.argv[1]
+parent = SqliteReplayCache(path)
+assert parent._add("before", math.inf)
+ready, go_on = os.pipe(), os.pipe()
+child = os.fork()
+if child == 0:
+    parent._add("child", math.inf)
+    os.write(ready[1], b"1")
+    os.read(go_on[0], 1)
+    os._exit(parent._add("x", math.inf))
+os.read(ready[0], 1)
+parent.close()
+assert SqliteReplayCache(path)._add("x", math.inf)
+os.write(go_on[1], b"1")
+assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+
+
+def test_attack_a_worker_whose_parent_has_closed(tmp_path: Path) -> None:
+    """What SQLite knows of a file before a fork has no locks after it, and so a name came twice."""
+    done = subprocess.run(
+        [sys.executable, "-c", PARENT_AND_CHILD, str(tmp_path / "seen")], capture_output=True, text=True, timeout=120
+    )
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
 
 
 #: A server that has loaded its app, and forks: in a process of its own, which has no threads.

@@ -508,9 +508,30 @@ class TestTools:
         assert ["tenants/acme/orders/7", "tenants/acme/orders/8"] == ran
         assert 2 == sum("was used before" in event.message for event in events)
         assert ["tool.refused"] * 2 == [event.name for event in events]
-        await case.clock.advance(100)  # it has expired, which the verifier sees
+        await case.clock.advance(100)  # it has expired, which the verifier sees if the request is not slow
         await call(ARGUMENTS)
-        assert 1 == len(tools._once._seen)
+        assert 2 == len(ran)
+        assert 0 == len(tools._once._seen)
+
+    async def test_attack_a_signature_written_in_another_way(self) -> None:
+        """Write the signature of a call's token in another way, which ECDSA has for each, and use it again.
+
+        What is signed counts: it is the same token.
+        """
+        events: list[Event] = []
+        tools = CheckedTools({"refund": Needs("orders:refund", resource=ORDER, bound=True)}, on_event=events.append)
+        ran: list[Any] = []
+
+        async def run(_: Any) -> Any:
+            ran.append(bound_call())
+
+        for text in ("head.claims.one", "head.claims.other", "opaque.one", "opaque.other"):
+            shown = token(details=[DETAIL])
+            shown.token = text
+            ctx: Any = SimpleNamespace(request=SimpleNamespace(scope={"user": AuthenticatedUser(shown)}))
+            await tools.intercept_tool_call(CallToolRequestParams(name="refund", arguments=dict(ARGUMENTS)), ctx, run)
+        assert 3 == len(ran)
+        assert ["tool.refused"] == [event.name for event in events]
 
     async def test_attack_a_bound_token_in_another_worker(self, tmp_path: Path) -> None:
         """Use a call's token in each worker of a server, or where the memory that they share is gone.
@@ -532,8 +553,8 @@ class TestTools:
                 params = CallToolRequestParams(name="refund", arguments=dict(ARGUMENTS))
                 await tools.intercept_tool_call(params, ctx, run)
         assert 1 == len(ran)
-        assert ["used before", "OperationalError"] == [
-            why for event in case.events for why in ("used before", "OperationalError") if why in event.message
+        assert ["used before", "PermissionError"] == [
+            why for event in case.events for why in ("used before", "PermissionError") if why in event.message
         ]
 
     async def test_not_bound(self) -> None:
