@@ -78,7 +78,7 @@ def _decide(call: Call) -> Decision:
         if decision.reason == "tenant_boundary":
             record_anomaly(call, "cross_tenant")
         raise denial(task, call.action, call.resource, call.id, decision)
-    if task.terms.within is not None and not task.terms.covers(call.resource):
+    if not task.terms.covers(call.resource):
         raise _deny(call, "outside_purpose", "delegation", ("within", " ".join(task.terms.within or ())))
     return decision
 

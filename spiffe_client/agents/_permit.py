@@ -31,7 +31,7 @@ class Permit:
     def __init__(self, task: Task, action: str) -> None:
         host = task.host
         known = host.contract.actions.get(action)
-        self.action = action
+        self.action: str = action
         self.ruling: Ruling = host.decider.ruling(
             action,
             task.actions,
@@ -40,9 +40,9 @@ class Permit:
             tenant=task.tenant,
             params=task.params,
         )
-        self.needs_token = known is not None and known.needs_token
-        self.sensitive = known is not None and known.sensitive
-        self.ordered = host.contract.workflow is not None
+        self.needs_token: bool = known is not None and known.needs_token
+        self.sensitive: bool = known is not None and known.sensitive
+        self.ordered: bool = host.contract.workflow is not None
 
 
 def permit_of(task: Task, action: str) -> Permit:

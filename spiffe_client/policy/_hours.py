@@ -28,7 +28,7 @@ class OpenHours:
     def __init__(self, window: Window) -> None:
         from zoneinfo import ZoneInfo
 
-        self.zone = window.zone
+        self.zone: str = window.zone
         self._place = ZoneInfo(window.zone)
         start, until = _minutes(window.start), _minutes(window.until)
         spans: dict[int, list[tuple[int, int]]] = {}

@@ -37,8 +37,8 @@ class _Template:
 
     def __init__(self, text: str) -> None:
         template = ResourceTemplate.parse(text)
-        self.text = text
-        self.names = template.parameters
+        self.text: str = text
+        self.names: tuple[str, ...] = template.parameters
         self.match: Callable[[str], re.Match[str] | None] = template.shape().match
 
 
@@ -48,14 +48,16 @@ class _Rule:
     __slots__ = ("answers", "ceiling", "hours", "overdue_answers", "overdue_at", "templates")
 
     def __init__(self, action: Action, overdue: Evidence, overdue_at: datetime) -> None:
-        self.templates = tuple(map(_Template, action.resources))
-        self.hours = None if action.window is None else OpenHours(action.window)
-        self.ceiling = _RANK[action.classification]
+        self.templates: tuple[_Template, ...] = tuple(map(_Template, action.resources))
+        self.hours: OpenHours | None = None if action.window is None else OpenHours(action.window)
+        self.ceiling: int = _RANK[action.classification]
         obligations = _APPROVE if action.approval else _NOTHING
         texts = action.resources or ("",)
-        self.answers = {text: _allowed(text, obligations, ()) for text in texts}
-        self.overdue_answers = {text: _allowed(text, obligations, overdue) for text in texts}
-        self.overdue_at = overdue_at
+        self.answers: dict[str, Decision] = {text: _allowed(text, obligations, ()) for text in texts}
+        self.overdue_answers: dict[str, Decision] = {
+            text: _allowed(text, obligations, overdue) for text in texts
+        }
+        self.overdue_at: datetime = overdue_at
 
 
 def _allowed(template: str, obligations: frozenset[str], evidence: Evidence) -> Decision:

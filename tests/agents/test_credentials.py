@@ -363,9 +363,13 @@ class TestPeer:
                             get = call.http_sync.get
                             reply = await anyio.to_thread.run_sync(get, f"{url}/v1/orders")
                             assert 200 == reply.status_code
-                        async with task.call("wrong") as call:
+                        async with task.call("wrong") as call, task.call("wrong") as another:
                             with pytest.raises(httpx.ConnectError) as caught:
                                 await call.http.get(f"{url}/v1/orders")
+                            with pytest.raises(httpx.ConnectError):
+                                await anyio.to_thread.run_sync(another.http_sync.get, f"{url}/v1/orders")
         assert None is not find(caught.value, PeerNotAllowedError)
-        (told,) = [event.attributes for event in audit if event.name == "credential.withheld"]
-        assert (call.id, "peer_not_allowed", url) == (told["call"], told["reason"], told["origin"])
+        told = [event.attributes for event in audit if event.name == "credential.withheld"]
+        assert [(call.id, "peer_not_allowed", url), (another.id, "peer_not_allowed", url)] == [
+            (facts["call"], facts["reason"], facts["origin"]) for facts in told
+        ]

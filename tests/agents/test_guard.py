@@ -13,7 +13,7 @@ import pytest
 from tests.support.agent_world import AGENT, AgentWorld
 
 from spiffe_client.agents import Call, Scrubber, Task, ToolGate, current_call, guard
-from spiffe_client.agents._scrub import scrubbed
+from spiffe_client.agents._scrub import scrubbed, shows_nothing
 from spiffe_client.errors import DeniedError, NoTaskError
 
 if TYPE_CHECKING:
@@ -226,6 +226,9 @@ class TestWhatComesBack:
         text, found = scrubbed("Bearer opaque-8f31 it was", ["opaque-8f31"])
         assert ("opaque-8f31" in text, found) == (False, 1)
         assert ("nothing in it", 0) == scrubbed("nothing in it", ["opaque-8f31"])
+        assert [False, True] == [
+            shows_nothing(said, ["opaque-8f31"]) for said in ("it was opaque-8f31", "nothing in it")
+        ]
 
     async def test_in_errors_neither(self, world: AgentWorld) -> None:
         """Their text, their notes, their causes, their groups."""

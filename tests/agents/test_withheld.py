@@ -99,8 +99,12 @@ async def test_another_origin(pair: Pair, blocking: bool) -> None:
 
     async with pair.task() as task:
         async with task.call("orders:read", ORDER) as one, task.call("orders:read", ORDER) as two:
+            evil = f"https://user:canary@EVIL.example:8443/{'canary' * 99}?canary"
             with pytest.raises(TokenOriginError):
-                await one.http.get(f"https://user:canary@EVIL.example:8443/{'canary' * 99}?canary")
+                if blocking:
+                    await anyio.to_thread.run_sync(lambda: one.http_sync.get(evil))
+                else:
+                    await one.http.get(evil)
             for to in (f"{pair.service.url}/v1/orders", f"{there}/canary"):
                 if blocking:
                     await anyio.to_thread.run_sync(lambda to=to: two.http_sync.get(**options(to)))

@@ -10,6 +10,7 @@ import httpcore
 import httpx
 import pytest
 
+from spiffe_client.audit import MemorySink
 from spiffe_client.errors import InvalidAudienceError, TokenOriginError, TokenRequestError
 from spiffe_client.http import JwtSvidAuth, TokenAuth
 from spiffe_client.http._destinations import Destinations
@@ -155,6 +156,23 @@ class TestRedirects:
             assert 200 == (await http.get(f"{orders.origin}/from")).status_code
 
         assert [("/loot", [], [])] == [(s.path, s.all("authorization"), s.all("dpop")) for s in evil.seen]
+
+    async def test_told_where_it_was_not_sent(
+        self, face: type, orders: Site, evil: Site, broker: FakeBroker
+    ) -> None:
+        """Once, whether the token had to be fetched first or was at hand; nothing else of the address."""
+        orders.answer = going_to(f"{evil.origin}/loot?canary")
+        sink = MemorySink()
+        for first in (True, False):
+            broker.held = None if first else broker.held
+            auth = TokenAuth(broker, TokenRequest.of("orders:read"), origins=[orders.origin], on_event=sink)  # type: ignore[arg-type]
+            async with client(face, auth, follow_redirects=True) as http:
+                for _ in range(2):
+                    assert 200 == (await http.get(f"{orders.origin}/from")).status_code
+        assert [("credential.withheld", evil.origin)] * 2 == [
+            (event.name, event.attributes["origin"]) for event in sink.events
+        ]
+        assert "canary" not in repr(sink.events)
 
     async def test_attack_from_https_to_http(
         self, face: type, orders: Site, plain: Site, broker: FakeBroker
