@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from spiffe_client.testing import ManualClock
-from spiffe_client_mcp import SqliteReplayCache
+from spiffe_client_mcp import SqliteReplayCache, _sqlite
 from spiffe_client_mcp._once import Once
 
 pytestmark = pytest.mark.anyio
@@ -125,6 +125,18 @@ async def test_attack_a_file_of_somebody_else(what: str, tmp_path: Path) -> None
         path.chmod(0o602)
     with pytest.raises(PermissionError):
         await SqliteReplayCache(path).add("a", math.inf)
+
+
+async def test_before_a_fork(tmp_path: Path) -> None:
+    """Nobody is in the middle of anything, and a child inherits nothing of SQLite's; after it all goes on."""
+    with closing(SqliteReplayCache(tmp_path / "seen")) as cache:
+        assert await cache.add("a", math.inf)
+        _sqlite._before_fork()
+        try:
+            assert None is cache._open
+        finally:
+            _sqlite._LOCK.release()
+        assert [False, True] == [await cache.add(name, math.inf) for name in "ab"]
 
 
 #: A child that works with the file while its parent closes it: a name comes once, whoever of them takes it.
