@@ -424,6 +424,7 @@ class TestRestart:
             async with self.process(kind, file, used=UsedAnswers(used, clock=now)) as desk:
                 assert "a person's approval" in told(await desk.go(answer))["c1"]
                 assert [] == desk.ran
+            assert ["answer_used"] == [facts["reason"] for facts in self.world.told("approval.ignored")]
             files.append([path.name.partition("-")[0] == "forgotten" for path in used.iterdir()])
         assert [[False], [True], [True]] == files[:3]
 
@@ -434,10 +435,11 @@ class TestRestart:
         Where answers last it is none.
         """
         desk = Desk(kind, used=UsedAnswers(tmp_path))
-        async with at_work():
+        async with at_work() as world:
             answer = yes(await desk.begin())
             await desk.go(Command(resume={**answer.resume, "approved_at": said}))
         assert [] == desk.ran
+        assert ["not_approved"] == world.reasons
 
     async def test_a_memory_that_cannot_be_written(self, kind: Any, tmp_path: Path) -> None:
         """Take that memory away.

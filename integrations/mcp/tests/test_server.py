@@ -268,6 +268,7 @@ class TestPossession:
             assert [0, 401, 401] == [await server.status(*headers) for server in (one, two, one)]
             other = (headers[0], ("dpop", one.proof(token)))
             assert [0, 401] == [await server.status(*other) for server in (two, one)]
+        assert [("token.refused", "invalid_dpop_proof")] * 3 == case.told
 
     async def test_attack_no_memory_of_proofs(self, tmp_path: Path) -> None:
         """Take the memory away that the workers share.
@@ -553,6 +554,7 @@ class TestTools:
                 params = CallToolRequestParams(name="refund", arguments=dict(ARGUMENTS))
                 await tools.intercept_tool_call(params, ctx, run)
         assert 1 == len(ran)
+        assert ["tool.refused"] * 2 == [event.name for event in case.events]
         assert ["used before", "PermissionError"] == [
             why for event in case.events for why in ("used before", "PermissionError") if why in event.message
         ]
