@@ -44,9 +44,8 @@ class Call(CallCredentials):
         id: Of this host alone: a random beginning, and a number.
         in_place: Whether its task's cancel scope will do, as for one that nobody ends alone (see `Scope.innermost`).
         task: Whose it is.
-        permit: What that task has of the action.
+        permit: What that task has of the action, which is this one's for good.
         begun_at: When it was begun, in monotonic seconds; None before that.
-        action: What is done.
         resource: To what; empty for nothing that has a name.
         classification: How confidential that is.
         digest: SHA-256 of the arguments, base64url; None if they are not JSON.
@@ -86,7 +85,6 @@ class Call(CallCredentials):
         in_place: bool = False,
     ) -> None:
         self.task: Task = task
-        self.action: str = action
         self.resource: str = resource
         self.classification: str = classification
         self.digest: str | None = arguments_digest(arguments) if arguments else ""
@@ -235,6 +233,11 @@ class Call(CallCredentials):
         return self.in_place
 
     @property
+    def action(self) -> str:
+        """What is done, as the contract calls it."""
+        return self.permit.action
+
+    @property
     def seconds(self) -> float:
         """How long it has been going on."""
         return self.task.host.clock.monotonic() - (self.begun_at or 0.0)
@@ -243,9 +246,6 @@ class Call(CallCredentials):
         task = self.task
         if self.begun_at is not None:
             raise over(self, "this call was made before; make a new one")
-        # From here on what decides, the token and the record are of one action, whatever is written on this.
-        if self.permit.action != self.action:
-            self.permit = permit_of(task, self.action)
         self.begun_at = task.host.clock.monotonic()
         if self.id in task.calls:  # made again while it goes on, it is another one
             self.id, self.replayable = task.host.new_id(), False
@@ -258,7 +258,7 @@ class Call(CallCredentials):
         if self.permit.ordered:
             take_turn(self)
         else:
-            task.previous = self.action
+            task.previous = self.permit.action
         self.decision, self._arguments, self._outer = decision, None, CALL.get()
         CALL.set(self)
         self._inside = self._open = True

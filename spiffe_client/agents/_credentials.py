@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CallCredentials", "copied", "over"]
 
-
 #: Reasons and origins that are told of a call: whoever chooses addresses can choose others without end.
 _MOST: Final = 64
 
@@ -67,9 +66,8 @@ class CallCredentials:
             origin: Where it was not sent, such as `https://orders.prod.example`; empty for nowhere.
         """
         told = self._withheld = self._withheld or set()
-        if (reason, origin) not in told and len(
-            told
-        ) < _MOST:  # of threads that come at once, each may be told
+        # Of threads that come at once, each may be told.
+        if (reason, origin) not in told and len(told) < _MOST:
             told.add((reason, origin))
             record_withheld(cast("Call", self), reason, origin)
 

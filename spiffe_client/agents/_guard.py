@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_type_hints, overload
 
-from spiffe_client.agents._admission import recheck
+from spiffe_client.agents._admission import is_bound, recheck
 from spiffe_client.agents._arguments import Parameters, ResourcePath
 from spiffe_client.agents._call import Call
 from spiffe_client.agents._context import task_of_call
@@ -130,7 +130,7 @@ class _Tool:
 
     def _given(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what the tool is called with."""
-        if call.approval or call.permit.sensitive:
+        if is_bound(call):
             # Lists and mappings may have been changed while a person looked at what they held.
             recheck(call, self._parameters.bind(args, kwargs))
         if not self._injected:

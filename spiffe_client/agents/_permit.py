@@ -12,7 +12,7 @@ __all__ = ["Permit", "permit_of"]
 
 
 class Permit:
-    """See above.
+    """What a task has of one action.
 
     Args:
         task: Whose it is.

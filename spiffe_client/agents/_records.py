@@ -11,6 +11,7 @@ from spiffe_client.errors import AttenuationError
 
 if TYPE_CHECKING:
     from spiffe_client.agents._attenuation import Terms
+    from spiffe_client.agents._budget import Refusals
     from spiffe_client.agents._call import Call
     from spiffe_client.agents._host import AgentHost
     from spiffe_client.agents._task import Task
@@ -143,12 +144,12 @@ def record_refusal(
     if isinstance(error, AttenuationError):
         facts["held"] = f"{error.held:.200}"
     # What was asked for is not repeated: it was made up by a caller, who may have given a secret in its place.
-    _tell_refusal(host, Event(name, f"{_REFUSED[name]}: {error.code}", facts, logging.WARNING))
+    event = Event(name, f"{_REFUSED[name]}: {error.code}", facts, logging.WARNING)
+    _tell_refusal(host, host.refusals, event)
 
 
-def _tell_refusal(host: AgentHost, event: Event) -> None:
-    """Tell of what costs nobody a call, as long as it is no flood; what may be another agent's floods nothing of this one's."""
-    limit = host.refusals if event.attributes.get("reason") != "no_task" else host.strays
+def _tell_refusal(host: AgentHost, limit: Refusals, event: Event) -> None:
+    """Tell of what costs nobody a call, as long as it is no flood."""
     untold = limit.take(host.clock.monotonic())
     if untold is None:
         return
@@ -169,7 +170,8 @@ def no_task(action: str) -> Event:
 def record_no_task(host: AgentHost, action: str) -> None:
     """Tell a host of a call that was part of no task, while it was open."""
     event = no_task(action)
-    _tell_refusal(host, Event(event.name, event.message, {**_of_host(host), **event.attributes}, event.level))
+    event = Event(event.name, event.message, {**_of_host(host), **event.attributes}, event.level)
+    _tell_refusal(host, host.strays, event)  # it may be another agent's, and floods nothing of this one's
 
 
 def record_untold(host: AgentHost) -> None:
@@ -261,7 +263,8 @@ def record_withheld(call: Call, reason: str, origin: str) -> None:
     if origin:
         facts["origin"] = f"{origin:.300}"
     message = f"a credential of {call.action!r:.100} was withheld: {reason}"
-    _tell_refusal(call.task.host, Event("credential.withheld", message, facts, logging.WARNING))
+    host = call.task.host
+    _tell_refusal(host, host.refusals, Event("credential.withheld", message, facts, logging.WARNING))
 
 
 def record_ignored(
@@ -272,7 +275,8 @@ def record_ignored(
     del facts["duration_ms"]  # it has not begun
     facts["reason"] = reason
     message = f"an answer about {call.action!r:.100} is not taken: {reason}"
-    _tell_refusal(call.task.host, Event("approval.ignored", message, facts, logging.WARNING))
+    host = call.task.host
+    _tell_refusal(host, host.refusals, Event("approval.ignored", message, facts, logging.WARNING))
 
 
 def record_anomaly(call: Call, kind: Literal["workflow", "rate", "first_use", "cross_tenant"]) -> None:

@@ -35,9 +35,8 @@ def tell_no_task(action: str) -> None:
     Args:
         action: What was to be done.
     """
-    hosts = [
-        host for ref in _OPEN.valuerefs() if (host := ref()) is not None
-    ]  # others open and close meanwhile
+    # A list first: others open and close meanwhile.
+    hosts = [host for ref in _OPEN.valuerefs() if (host := ref()) is not None]
     for host in hosts:
         record_no_task(host, action)
     if not hosts:

@@ -53,29 +53,17 @@ YES = Decision(allowed=True, reason="allowed", policy="pdp")
 class TestWrittenOnLater:
     """A tool is trusted, and a slip of it is not to end as another action's token under this one's name."""
 
-    async def test_before_it_is_begun(self, world: AgentWorld) -> None:
-        """Another action is another call, which the task may not make."""
+    async def test_an_action(self, world: AgentWorld) -> None:
+        """It is a call's for good: before it is begun, while it runs, and after that."""
         async with task_of(world, READ) as task:
             call = task.call(READ, INVOICE)
-            call.action = REFUND
-            with pytest.raises(DeniedError):
-                async with call:
-                    raise AssertionError("it was let in")
-        assert ["missing_scope"] == [facts["reason"] for facts in world.told("call.denied")]
-
-    async def test_while_it_is_decided(self) -> None:
-        """What was decided is what is recorded."""
-
-        class Writes(Says):
-            async def decide(self, question: Question) -> Decision:
-                (call,) = task.calls.values()
-                call.action = REFUND
-                return YES
-
-        world = AgentWorld(deciders=[Writes(YES)])
-        async with world.running(), task_of(world, READ) as task:
-            async with task.call(READ, INVOICE) as call:
-                assert READ == call.permit.action
+            for _ in ("before", "inside", "after"):
+                with pytest.raises(AttributeError):
+                    call.action = REFUND  # type: ignore[misc]
+                if call.begun_at is None:
+                    async with call:
+                        with pytest.raises(AttributeError):
+                            call.action = REFUND  # type: ignore[misc]
         assert [READ] == [facts["action"] for facts in world.told("call.finished")]
 
 

@@ -40,9 +40,9 @@ class TaskCredentials(AgentMiddleware):
     Args:
         gate: The tools by name, and what each needs.
         used: Says of an answer, by a key and when it was given, whether it is used for the first time, in all
-            processes and for ever; one that is so old that it may have been forgotten was used. Answers are good in later tasks of the same agent, purpose and tenant, then, also after a
-            restart. `UsedAnswers(folder)` is one. None: in the task only in which the question was asked;
-            in another one it is asked again.
+            processes and for ever; one that is so old that it may have been forgotten was used. Answers are good
+            in later tasks of the same agent, purpose and tenant, then, also after a restart. `UsedAnswers(folder)`
+            is one. None: in the task only in which the question was asked; in another one it is asked again.
     """
 
     def __init__(self, gate: ToolGate, *, used: Callable[[str, datetime], bool] | None = None) -> None:

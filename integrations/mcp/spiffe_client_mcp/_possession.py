@@ -83,7 +83,9 @@ class ProofOfPossession:
             try:
                 proven = await self._check(scope, shown, proofs)
             except TokenError as error:
-                self._refused.tell(f"a token was refused: {error}", _CODE)
+                # Why a memory fails is for the audit, and not for who shows tokens.
+                cause = {} if error.__cause__ is None else {"error": type(error.__cause__).__name__}
+                self._refused.tell(f"a token was refused: {error}", _CODE, **cause)
                 await _challenge(send, str(error))
                 return
             headers = [pair for pair in scope["headers"] if pair[0] not in (b"authorization", b"dpop")]
@@ -124,9 +126,8 @@ class ProofOfPossession:
         key = f"{jkt} {_hash(name.encode('utf-8', 'replace'))}"
         try:
             first = await self._once.add(key, issued_at + 2 * _WINDOW)
-        except Exception as error:  # noqa: BLE001 - whatever it is: what is not remembered could come again
-            kind = type(error).__name__
-            raise TokenError(f"proofs cannot be remembered now ({kind}); try again later") from None
+        except Exception as error:  # whatever it is: what is not remembered could come again
+            raise TokenError("proofs cannot be remembered now; try again later") from error
         if not first:
             raise TokenError("the proof was used before, or too many are remembered now")
 

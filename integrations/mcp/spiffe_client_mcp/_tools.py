@@ -103,8 +103,8 @@ class CheckedTools(Extension):
     """An extension of an `MCPServer`: a tool runs only if the token that came with its call permits it.
 
     It must have the tool's scopes. If it has `authorization_details` of the type `agent_call`, one of them must fit
-    this call: the action, the resource, and the digest of the arguments that came; such a token is good once. A tool that is not listed is refused, and so is a call without a token. The caller is told no
-    more than that.
+    this call: the action, the resource, and the digest of the arguments that came; such a token is good once.
+    A tool that is not listed is refused, and so is a call without a token. The caller is told no more than that.
 
     Args:
         tools: By name, what each needs: a scope, or all of it.

@@ -283,7 +283,8 @@ class TestPossession:
         assert [] == server.taken
         (event,) = case.events
         assert ("token.refused", "invalid_dpop_proof") == (event.name, event.attributes["reason"])
-        assert "FileNotFoundError" in event.message
+        assert "FileNotFoundError" == event.attributes["error"]
+        assert "FileNotFoundError" not in event.message, "which is what the client is told, too"
 
     async def test_not_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Fill the memory of proofs that were seen.
